@@ -1,0 +1,38 @@
+// codec/builtin.hpp -- what the built-in codecs have in common (internal).
+//
+// A *unit* is what one head has of K, or of V, in one layer. Encoded layers are laid out
+// unit by unit, and every part of a unit is padded with zeros to 64 bytes, so that
+// hardware can stream it and a unit can be found without a scan.
+#pragma once
+
+#include <algorithm>
+
+#include "cxlspeckv/codec.hpp"
+
+namespace speckv {
+
+const Codec& raw_codec() noexcept;
+const Codec& int8_codec() noexcept;
+const Codec& int8_delta_rle_codec() noexcept;
+const Codec& kvq4_codec() noexcept;
+
+constexpr std::uint64_t padded(std::uint64_t bytes) noexcept {
+  return (bytes + 63) / 64 * 64;
+}
+
+constexpr std::uint64_t layer_units(const BlockLayout& layout) noexcept {
+  return layout.layer_rows() / layout.tokens;
+}
+
+// The dtypes that the lossy codecs take: f32 has too wide a range for 16-bit scales, and
+// f8 is as small as their result.
+constexpr bool is_16_bit(DType dtype) noexcept {
+  return dtype == DType::f16 || dtype == DType::bf16;
+}
+
+inline bool all_zero(Bytes bytes) noexcept {
+  return std::all_of(bytes.begin(), bytes.end(),
+                     [](std::byte b) { return b == std::byte{0}; });
+}
+
+}  // namespace speckv

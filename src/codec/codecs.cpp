@@ -1,0 +1,25 @@
+#include "codec/builtin.hpp"
+
+namespace speckv {
+
+std::span<const Codec* const> builtin_codecs() noexcept {
+  static const Codec* const codecs[] = {&raw_codec(), &int8_codec(),
+                                        &int8_delta_rle_codec(), &kvq4_codec()};
+  return codecs;
+}
+
+const Codec* find_codec(std::string_view name) noexcept {
+  for (const Codec* codec : builtin_codecs()) {
+    if (codec->name() == name) return codec;
+  }
+  return nullptr;
+}
+
+const Codec* find_codec(CodecId id) noexcept {
+  for (const Codec* codec : builtin_codecs()) {
+    if (codec->id() == id) return codec;
+  }
+  return nullptr;
+}
+
+}  // namespace speckv

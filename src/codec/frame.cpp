@@ -1,0 +1,280 @@
+#include "codec/frame.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "base/checksum.hpp"
+#include "base/endian.hpp"
+
+namespace speckv {
+namespace {
+
+// Where each field lies; docs/block-format.md has the same table.
+namespace field {
+constexpr std::size_t kMagic = 0, kVersion = 4, kLayers = 6, kKeyHigh = 8, kKeyLow = 16,
+                      kPlainBytes = 24, kFrameBytes = 32, kFirstPosition = 40, kCrc = 44;
+constexpr std::size_t kEntryBytes = 0, kEntryCrc = 4, kEntryCodec = 8, kEntryZero16 = 10,
+                      kEntryZero32 = 12;
+}  // namespace field
+
+std::byte* entry_at(MutableBytes frame, std::uint32_t layer) noexcept {
+  return frame.data() + kFrameFixedBytes + std::size_t{layer} * kFrameLayerBytes;
+}
+const std::byte* entry_at(Bytes frame, std::uint32_t layer) noexcept {
+  return frame.data() + kFrameFixedBytes + std::size_t{layer} * kFrameLayerBytes;
+}
+
+// Of the header and directory, with the field that holds it taken as 0.
+std::uint32_t header_crc(Bytes header, std::uint32_t layers) noexcept {
+  constexpr std::byte kZero[4]{};
+  constexpr std::size_t kAfter = field::kCrc + sizeof kZero;
+  std::uint32_t crc = crc32c(0, header.first(field::kCrc));
+  crc = crc32c(crc, kZero);
+  return crc32c(crc, header.subspan(kAfter, frame_header_bytes(layers) - kAfter));
+}
+
+struct Written {
+  std::uint32_t bytes = 0;
+  std::uint32_t crc = 0;
+  CodecId codec = CodecId::raw;
+};
+
+void put_entry(std::byte* entry, const Written& layer) noexcept {
+  store_le(entry + field::kEntryBytes, layer.bytes);
+  store_le(entry + field::kEntryCrc, layer.crc);
+  store_le(entry + field::kEntryCodec, static_cast<std::uint16_t>(layer.codec));
+}
+
+// The fixed part and its checksum, over a directory that is complete and zero elsewhere.
+void put_header(MutableBytes frame, const BlockLayout& layout, BlockKey key,
+                std::uint32_t first_position, std::uint64_t frame_bytes) noexcept {
+  std::byte* at = frame.data();
+  store_le(at + field::kMagic, kFrameMagic);
+  store_le(at + field::kVersion, kFrameVersion);
+  store_le(at + field::kLayers, static_cast<std::uint16_t>(layout.layers));
+  store_le(at + field::kKeyHigh, key.high);
+  store_le(at + field::kKeyLow, key.low);
+  store_le(at + field::kPlainBytes, layout.bytes());
+  store_le(at + field::kFrameBytes, frame_bytes);
+  store_le(at + field::kFirstPosition, first_position);
+  store_le(at + field::kCrc, header_crc(frame, layout.layers));
+}
+
+void zero(MutableBytes bytes) noexcept {
+  if (!bytes.empty()) std::memset(bytes.data(), 0, bytes.size());
+}
+
+// Walks the plain block, whose pieces are cut anywhere.
+class Cursor {
+ public:
+  explicit Cursor(std::span<const Bytes> pieces) noexcept : pieces_(pieces) {}
+
+  // The next run of at most `limit` bytes; moves past it.
+  Bytes next(std::uint64_t limit) noexcept {
+    while (offset_ == pieces_.front().size()) {
+      pieces_ = pieces_.subspan(1);
+      offset_ = 0;
+    }
+    const std::size_t size =
+        std::min<std::uint64_t>(limit, pieces_.front().size() - offset_);
+    const Bytes run = pieces_.front().subspan(offset_, size);
+    offset_ += size;
+    return run;
+  }
+
+  // The next `size` bytes in one piece: in place if they lie so, else gathered.
+  Bytes whole(std::uint64_t size, MutableBytes scratch) noexcept {
+    Bytes run = next(size);
+    if (run.size() == size) return run;
+    std::uint64_t done = 0;
+    for (;; run = next(size - done)) {
+      std::memcpy(scratch.data() + done, run.data(), run.size());
+      done += run.size();
+      if (done == size) return scratch.first(size);
+    }
+  }
+
+ private:
+  std::span<const Bytes> pieces_;
+  std::size_t offset_ = 0;
+};
+
+Written write_raw(std::uint64_t size, Cursor& plain, std::byte* to,
+                  bool stream) noexcept {
+  Written layer{.bytes = static_cast<std::uint32_t>(size)};
+  for (std::uint64_t done = 0; done < size;) {
+    const Bytes run = plain.next(size - done);
+    layer.crc = copy_crc32c(layer.crc, to + done, run, stream);
+    done += run.size();
+  }
+  return layer;
+}
+
+Written write_coded(const LayerContext& context, const Codec& codec, Bytes plain,
+                    MutableBytes out, bool stream) noexcept {
+  const std::uint64_t bound = codec.max_layer_bytes(context.layout);
+  assert(out.size() >= bound);
+  const auto used = codec.encode(context, plain, out.first(bound));
+  // A layer that would not get smaller gains nothing from being coded.
+  if (!used || *used == 0 || *used >= plain.size()) {
+    return {static_cast<std::uint32_t>(plain.size()),
+            copy_crc32c(0, out.data(), plain, stream), CodecId::raw};
+  }
+  return {static_cast<std::uint32_t>(*used), crc32c(0, out.first(*used)), codec.id()};
+}
+
+// Frames store lengths in 32 bits.
+bool usable(const Codec& codec, const BlockLayout& layout) noexcept {
+  return codec.id() != CodecId::raw && codec.supports(layout) &&
+         codec.max_layer_bytes(layout) <= UINT32_MAX;
+}
+
+bool plausible(const BlockLayout& layout, const FrameLayer& layer) noexcept {
+  if (layer.codec == CodecId::raw) return layer.bytes == layout.layer_bytes();
+  const Codec* codec = find_codec(layer.codec);
+  return codec != nullptr && usable(*codec, layout) && layer.bytes > 0 &&
+         layer.bytes <= codec->max_layer_bytes(layout);
+}
+
+Code read_raw(const FrameLayer& layer, Bytes encoded,
+              std::span<const MutableBytes> pieces, bool stream) noexcept {
+  std::uint32_t crc = 0;
+  for (const MutableBytes piece : pieces) {
+    crc = copy_crc32c(crc, piece.data(), encoded.first(piece.size()), stream);
+    encoded = encoded.subspan(piece.size());
+  }
+  return crc == layer.crc ? Code::ok : Code::corrupted;
+}
+
+}  // namespace
+
+std::uint64_t max_frame_bytes(const BlockLayout& layout,
+                              const LayerCodecs& codecs) noexcept {
+  std::uint64_t bytes = frame_header_bytes(layout.layers);
+  for (std::uint32_t i = 0; i < layout.layers; ++i) {
+    std::uint64_t most = layout.layer_bytes();
+    if (const Codec& codec = codecs.of(i); usable(codec, layout)) {
+      most = std::max(most, codec.max_layer_bytes(layout));
+    }
+    bytes += align_up(most, kFrameAlign);
+  }
+  return bytes;
+}
+
+std::uint64_t encode_frame(const BlockLayout& layout, const LayerCodecs& codecs,
+                           const FrameSource& source, MutableBytes out,
+                           MutableBytes scratch, bool stream) noexcept {
+  assert(out.size() >= max_frame_bytes(layout, codecs));
+  const std::uint64_t size = layout.layer_bytes();
+  std::uint64_t at = frame_header_bytes(layout.layers);
+  zero(out.first(at));
+  Cursor plain(source.pieces);
+  for (std::uint32_t i = 0; i < layout.layers; ++i) {
+    const Codec& codec = codecs.of(i);
+    const LayerContext context{layout, i, source.first_position, source.profile};
+    const Written layer = usable(codec, layout)
+                              ? write_coded(context, codec, plain.whole(size, scratch),
+                                            out.subspan(at), stream)
+                              : write_raw(size, plain, out.data() + at, stream);
+    put_entry(entry_at(out, i), layer);
+    const std::uint64_t end = at + align_up(layer.bytes, kFrameAlign);
+    zero(out.subspan(at + layer.bytes, end - at - layer.bytes));
+    at = end;
+  }
+  put_header(out, layout, source.key, source.first_position, at);
+  return at;
+}
+
+Code read_frame_header(const BlockLayout& layout, BlockKey key, Bytes header,
+                       std::uint64_t frame_bytes, FrameInfo& info) noexcept {
+  const std::uint64_t header_bytes = frame_header_bytes(layout.layers);
+  if (header.size() < header_bytes || frame_bytes < header_bytes) return Code::corrupted;
+  const std::byte* at = header.data();
+  if (load_le<std::uint32_t>(at + field::kMagic) != kFrameMagic ||
+      load_le<std::uint16_t>(at + field::kVersion) != kFrameVersion ||
+      load_le<std::uint16_t>(at + field::kLayers) != layout.layers ||
+      load_le<std::uint32_t>(at + field::kCrc) != header_crc(header, layout.layers)) {
+    return Code::corrupted;
+  }
+  const FrameInfo found{
+      .key = {load_le<std::uint64_t>(at + field::kKeyHigh),
+              load_le<std::uint64_t>(at + field::kKeyLow)},
+      .layers = layout.layers,
+      .first_position = load_le<std::uint32_t>(at + field::kFirstPosition),
+      .plain_bytes = load_le<std::uint64_t>(at + field::kPlainBytes),
+      .frame_bytes = load_le<std::uint64_t>(at + field::kFrameBytes),
+  };
+  if (found.key != key || found.plain_bytes != layout.bytes()) return Code::corrupted;
+
+  std::uint64_t end = header_bytes;
+  for (std::uint32_t i = 0; i < layout.layers; ++i) {
+    const std::byte* entry = entry_at(header, i);
+    const FrameLayer layer{
+        .bytes = load_le<std::uint32_t>(entry + field::kEntryBytes),
+        .codec = CodecId{load_le<std::uint16_t>(entry + field::kEntryCodec)}};
+    if (!plausible(layout, layer) ||
+        load_le<std::uint16_t>(entry + field::kEntryZero16) != 0 ||
+        load_le<std::uint32_t>(entry + field::kEntryZero32) != 0) {
+      return Code::corrupted;
+    }
+    end += align_up(layer.bytes, kFrameAlign);  // at most kMaxLayers times 2^32
+  }
+  if (found.frame_bytes != end || end > frame_bytes) return Code::corrupted;
+  info = found;
+  return Code::ok;
+}
+
+FrameLayer frame_layer(Bytes header, std::uint32_t layer) noexcept {
+  const std::uint32_t layers = load_le<std::uint16_t>(header.data() + field::kLayers);
+  assert(layer < layers);
+  FrameLayer found{.offset = frame_header_bytes(layers)};
+  for (std::uint32_t i = 0; i < layer; ++i) {
+    const auto bytes = load_le<std::uint32_t>(entry_at(header, i) + field::kEntryBytes);
+    found.offset += align_up(bytes, kFrameAlign);
+  }
+  const std::byte* entry = entry_at(header, layer);
+  found.bytes = load_le<std::uint32_t>(entry + field::kEntryBytes);
+  found.crc = load_le<std::uint32_t>(entry + field::kEntryCrc);
+  found.codec = CodecId{load_le<std::uint16_t>(entry + field::kEntryCodec)};
+  return found;
+}
+
+Code decode_layer(const BlockLayout& layout, const FrameInfo& info, std::uint32_t index,
+                  const FrameLayer& layer, Bytes encoded, Bytes profile,
+                  std::span<const MutableBytes> pieces, MutableBytes scratch,
+                  bool stream) noexcept {
+  if (encoded.size() != layer.bytes || !plausible(layout, layer)) return Code::corrupted;
+  if (layer.codec == CodecId::raw) return read_raw(layer, encoded, pieces, stream);
+
+  if (crc32c(0, encoded) != layer.crc) return Code::corrupted;
+  const std::uint64_t size = layout.layer_bytes();
+  const bool whole = pieces.front().size() == size;
+  const MutableBytes plain = whole ? pieces.front() : scratch.first(size);
+  const LayerContext context{layout, index, info.first_position, profile};
+  const Code code = find_codec(layer.codec)->decode(context, encoded, plain);
+  if (code != Code::ok || whole) return code;
+  std::size_t done = 0;
+  for (const MutableBytes piece : pieces) {
+    if (!piece.empty()) std::memcpy(piece.data(), plain.data() + done, piece.size());
+    done += piece.size();
+  }
+  return Code::ok;
+}
+
+std::uint64_t seal_raw_frame(const BlockLayout& layout, BlockKey key,
+                             std::uint32_t first_position, MutableBytes frame) noexcept {
+  const std::uint64_t size = layout.layer_bytes();
+  zero(frame.first(frame_header_bytes(layout.layers)));
+  for (std::uint32_t i = 0; i < layout.layers; ++i) {
+    const std::uint64_t at = raw_layer_offset(layout, i);
+    put_entry(entry_at(frame, i), {.bytes = static_cast<std::uint32_t>(size),
+                                   .crc = crc32c(0, frame.subspan(at, size))});
+    zero(frame.subspan(at + size, align_up(size, kFrameAlign) - size));
+  }
+  const std::uint64_t bytes = raw_layer_offset(layout, layout.layers);
+  put_header(frame, layout, key, first_position, bytes);
+  return bytes;
+}
+
+}  // namespace speckv

@@ -1,0 +1,61 @@
+// cxlspeckv/codec.hpp -- how the values of a block are written down in a tier.
+//
+// A codec works on one layer of a block at a time, so that a layer can be read alone. The
+// frame around the layers (checksums, lengths, versions: docs/block-format.md) is not its
+// business: by the time decode() runs, the bytes have passed their checksum, but they
+// still count as untrusted.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "cxlspeckv/block.hpp"
+#include "cxlspeckv/status.hpp"
+
+namespace speckv {
+
+// Written in every frame; never reused. The same numbers are in docs/block-format.md.
+enum class CodecId : std::uint16_t { raw = 1, int8 = 2, int8_delta_rle = 3, kvq4 = 4 };
+
+// What a codec may know about the layer besides its values.
+struct LayerContext {
+  const BlockLayout& layout;
+  std::uint32_t layer = 0;                     // of the layout
+  std::uint32_t first_position = kNoPosition;  // of the block in its sequence
+  Bytes profile{};  // of the model, opaque and checked by the codec; may be empty
+};
+
+// Stateless and immutable: any thread may use one, and the built-in ones are never freed.
+class Codec {
+ public:
+  virtual ~Codec() = default;
+  virtual CodecId id() const noexcept = 0;
+  virtual std::string_view name() const noexcept = 0;  // "raw", "int8", "kvq4"
+
+  // Whether encode() can take this layout (dtype, head_dim).
+  virtual bool supports(const BlockLayout& layout) const noexcept = 0;
+
+  // Upper bound for one layer. Computed without overflow for every valid layout.
+  virtual std::uint64_t max_layer_bytes(const BlockLayout& layout) const noexcept = 0;
+
+  // Writes layer `context.layer` (layout.layer_bytes() plain bytes) and returns the bytes
+  // of `out` used. The same input gives the same bytes on every machine.
+  // unsupported: the layer holds what the codec cannot carry; the store then writes raw.
+  // REQUIRES: supports(layout), out.size() >= max_layer_bytes(layout).
+  virtual Result<std::size_t> encode(const LayerContext& context, Bytes plain,
+                                     MutableBytes out) const noexcept = 0;
+
+  // The reverse. Safe on any input: stays inside its spans, and answers `corrupted`
+  // rather than guess. REQUIRES: plain.size() == layout.layer_bytes().
+  virtual Code decode(const LayerContext& context, Bytes encoded,
+                      MutableBytes plain) const noexcept = 0;
+};
+
+// The built-in codec of that name or id; nullptr if there is none.
+const Codec* find_codec(std::string_view name) noexcept;
+const Codec* find_codec(CodecId id) noexcept;
+std::span<const Codec* const> builtin_codecs() noexcept;
+
+}  // namespace speckv

@@ -1,0 +1,15 @@
+// cxlspeckv/cxlspeckv.hpp -- the library's whole vocabulary, in reading order.
+#pragma once
+
+// clang-format off
+#include "cxlspeckv/status.hpp"     // Code, Status, Result: how calls answer
+#include "cxlspeckv/block.hpp"      // BlockKey, BlockLayout, KeyChain: what is stored
+#include "cxlspeckv/address.hpp"    // KvAddress: one token's K or V, packed
+#include "cxlspeckv/device.hpp"     // Device, Queue, Transfer: where bytes are put
+#include "cxlspeckv/codec.hpp"      // Codec: how they are written down
+#include "cxlspeckv/tier.hpp"       // Tier, Policy: a device, a codec, what it gives up
+#include "cxlspeckv/metrics.hpp"    // MetricSink, EventSink, Clock: what a store tells
+#include "cxlspeckv/operation.hpp"  // Operation, CompletionQueue: transfers in flight
+#include "cxlspeckv/store.hpp"      // BlockStore: blocks in, blocks out
+#include "cxlspeckv/sequence.hpp"   // Sequence, View: the KV of one request
+// clang-format on

@@ -1,0 +1,84 @@
+// cxlspeckv/operation.hpp -- transfers in flight, and how they report.
+//
+// Memory is lent to an Operation, whose destructor waits (at most the device's timeout:
+// after that the tier is fenced), so nothing is touched after the Operation is gone.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <span>
+
+#include "cxlspeckv/status.hpp"
+
+namespace speckv {
+
+struct OperationState;  // internal
+
+// One per save or load. One thread at a time.
+class [[nodiscard]] Operation {
+ public:
+  Operation() noexcept;  // done, of no blocks
+  Operation(Operation&&) noexcept;
+  Operation& operator=(Operation&&) noexcept;  // waits for the old one first
+  ~Operation();                                // waits
+
+  bool done() const noexcept;
+  Status wait();  // the first failure, if any block failed
+  // The same; timed_out while still running, which changes nothing about the operation.
+  Status wait_for(std::chrono::nanoseconds at_most);
+  // Best effort: blocks not yet begun end as `cancelled`.
+  void cancel() noexcept;
+
+  std::size_t size() const noexcept;  // blocks
+  // How one block ended. REQUIRES: done(), index < size().
+  Code code(std::size_t index) const noexcept;
+  // How many layers of a block's range have landed; any time. It only grows.
+  std::uint32_t layers_ready(std::size_t index) const noexcept;
+
+  explicit Operation(std::shared_ptr<OperationState> state) noexcept;  // internal
+
+ private:
+  std::shared_ptr<OperationState> state_;
+};
+
+// What must have happened before the store touches lent memory: an event on a GPU stream,
+// say. The store asks until it says yes or the deadline passes. `ready` must not block.
+struct ReadyFence {
+  bool (*ready)(void* context) = nullptr;
+  void* context = nullptr;
+};
+
+// Operations report here when they are done: one place to wait for many. Any thread.
+// host/ has one that raises an eventfd.
+class CompletionQueue {
+ public:
+  struct Entry {
+    std::uint64_t tag = 0;
+    Code code = Code::ok;  // of the first block that failed
+  };
+
+  // `notify` is called after each entry, with no lock held; it must not call the store.
+  explicit CompletionQueue(void (*notify)(void*) = nullptr,
+                           void* context = nullptr) noexcept;
+
+  // Takes what is there, without blocking.
+  std::size_t poll(std::span<Entry> out);
+  // Blocks until there is something, at most that long; returns whether there is.
+  bool wait(std::chrono::nanoseconds at_most);
+
+  void push(const Entry& entry);  // the store's side
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable filled_;
+  std::deque<Entry> entries_;
+  void (*notify_)(void*);
+  void* context_;
+};
+
+}  // namespace speckv

@@ -1,0 +1,190 @@
+#include "store/committer.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace speckv {
+namespace {
+
+constexpr std::uint64_t kTagsPerCommit = 1 << 20;  // no two in flight have the same
+constexpr std::uint64_t kGroupBytes = 32ULL << 20;
+constexpr std::chrono::milliseconds kGroupAge{20};
+
+}  // namespace
+
+Committer::Committer(BlockTable& table, Services& services, std::uint32_t tier,
+                     Pool& pool, Segment region, MutableBytes buffer)
+    : table_(table),
+      services_(services),
+      tier_(table.tier(tier)),
+      pool_(pool),
+      region_(region),
+      buffer_(buffer),
+      is_dirty_(tier_.geometry.nodes / kRecordsPerPage + 1) {}
+
+void Committer::mark(std::uint32_t node) {
+  const std::uint32_t page = node / kRecordsPerPage;
+  if (is_dirty_[page] != 0) return;
+  is_dirty_[page] = 1;
+  dirty_.push_back(page);
+}
+
+void Committer::published(std::uint32_t node, std::uint64_t bytes) {
+  const MutexLock lock(mutex_);
+  if (published_.empty()) oldest_ = services_.clock->now();
+  gathered_ += bytes;
+  published_.push_back(node);
+}
+
+void Committer::quarantine(std::uint32_t node) {
+  const MutexLock lock(mutex_);
+  quarantined_.push_back(node);
+}
+
+void Committer::add(std::shared_ptr<OperationState> op, std::size_t index) {
+  waiting_.push_back({std::move(op), index});
+}
+
+void Committer::refuse(Code code) {
+  for (const Waiting& waiting : std::exchange(waiting_, {}))
+    waiting.op->finish(waiting.index, code);
+}
+
+bool Committer::has_work() {
+  if (!dirty_.empty() || !waiting_.empty()) return true;
+  const MutexLock lock(mutex_);
+  return !published_.empty() || !quarantined_.empty();
+}
+
+bool Committer::due(bool hurry) {
+  if (running_ || has_stragglers() || !has_work()) return false;
+  if (hurry) return true;
+  const MutexLock lock(mutex_);
+  return gathered_ >= kGroupBytes ||
+         (!published_.empty() && services_.clock->now() - oldest_ >= kGroupAge);
+}
+
+bool Committer::begin(Sender& sender) SPECKV_UNCHECKED {
+  bool stolen = false;
+  // The token is kept across the I/O: two processes must not write one page of records at
+  // a time. A dead holder's commit is simply done again.
+  if (!tier_.header().commit.try_lock(table_.mapping().self(), stolen)) return false;
+  {
+    const MutexLock lock(mutex_);
+    cleared_.swap(quarantined_);
+    for (const std::uint32_t node : published_)
+      mark(node);
+    published_.clear();
+    gathered_ = 0;
+  }
+  for (const std::uint32_t node : cleared_)
+    mark(node);
+  pages_.swap(dirty_);
+  std::sort(pages_.begin(), pages_.end());
+  for (const std::uint32_t page : pages_)
+    is_dirty_[page] = 0;
+  committing_.swap(waiting_);
+  running_ = true;
+  ++serial_;
+  flushing_ = false;
+  result_ = Code::ok;
+  sent_ = 0;
+  deadline_ = services_.clock->now() + tier_.device->info().timeout;
+  send_pages(sender);
+  return true;
+}
+
+// As many pages as the buffer holds, neighbours in one transfer; after the last, the
+// flush.
+void Committer::send_pages(Sender& sender) {
+  const std::size_t room = buffer_.size() / kPoolPage;
+  const std::size_t batch = std::min(room, pages_.size() - sent_);
+  if (batch == 0) {
+    flushing_ = true;
+    outstanding_ = 1;
+    sender.send(
+        {Transfer::Op::flush, 0, {region_.region, region_.offset, 0}, next_tag()});
+    return;
+  }
+  {
+    const TierLock lock(tier_);
+    for (std::size_t i = 0; i < batch; ++i) {
+      pool_.encode_page(table_, pages_[sent_ + i],
+                        buffer_.subspan(i * kPoolPage, kPoolPage));
+    }
+  }
+  outstanding_ = 0;
+  for (std::size_t i = 0; i < batch;) {
+    std::size_t run = 1;
+    while (i + run < batch && pages_[sent_ + i + run] == pages_[sent_ + i] + run)
+      ++run;
+    ++outstanding_;
+    sender.send({Transfer::Op::write,
+                 tier_.geometry.table_offset + pages_[sent_ + i] * kPoolPage,
+                 {region_.region, region_.offset + i * kPoolPage, run * kPoolPage},
+                 next_tag()});
+    i += run;
+  }
+  sent_ += batch;
+}
+
+std::uint64_t Committer::next_tag() noexcept {
+  return kTag + serial_ * kTagsPerCommit + next_tag_++ % kTagsPerCommit;
+}
+
+void Committer::completed(const Completion& done, Sender& sender) {
+  if (!running_ || (done.tag - kTag) / kTagsPerCommit != serial_) {
+    if (stragglers_ > 0) --stragglers_;
+    return;
+  }
+  if (done.code != Code::ok) result_ = done.code;
+  if (--outstanding_ > 0) return;
+  if (result_ != Code::ok) {
+    fail(result_);
+  } else if (!flushing_) {
+    send_pages(sender);
+  } else {
+    finish();
+  }
+}
+
+void Committer::finish() SPECKV_UNCHECKED {
+  {
+    const TierLock lock(tier_);
+    ++tier_.header().generation;
+  }
+  tier_.header().commit.unlock();
+  running_ = false;
+  for (const std::uint32_t node : cleared_)
+    table_.release_quarantined(tier_.number, node);
+  cleared_.clear();
+  for (const Waiting& waiting : committing_)
+    waiting.op->finish(waiting.index, Code::ok);
+  committing_.clear();
+  pages_.clear();
+  services_.changes.announce();
+}
+
+bool Committer::overdue() const {
+  return running_ && services_.clock->now() > deadline_;
+}
+
+void Committer::fail(Code code) SPECKV_UNCHECKED {
+  tier_.header().commit.unlock();
+  running_ = false;
+  stragglers_ += std::exchange(outstanding_, 0);
+  for (const std::uint32_t page : pages_)
+    mark(page * kRecordsPerPage);
+  {
+    const MutexLock lock(mutex_);
+    quarantined_.insert(quarantined_.end(), cleared_.begin(), cleared_.end());
+  }
+  cleared_.clear();
+  for (const Waiting& waiting : committing_)
+    waiting.op->finish(waiting.index, code);
+  committing_.clear();
+  pages_.clear();
+  services_.changes.announce();
+}
+
+}  // namespace speckv

@@ -1,0 +1,32 @@
+#include "cxlspeckv/operation.hpp"
+
+namespace speckv {
+
+CompletionQueue::CompletionQueue(void (*notify)(void*), void* context) noexcept
+    : notify_(notify), context_(context) {}
+
+std::size_t CompletionQueue::poll(std::span<Entry> out) {
+  const std::lock_guard lock(mutex_);
+  std::size_t taken = 0;
+  while (taken < out.size() && !entries_.empty()) {
+    out[taken++] = entries_.front();
+    entries_.pop_front();
+  }
+  return taken;
+}
+
+bool CompletionQueue::wait(std::chrono::nanoseconds at_most) {
+  std::unique_lock lock(mutex_);
+  return filled_.wait_for(lock, at_most, [this] { return !entries_.empty(); });
+}
+
+void CompletionQueue::push(const Entry& entry) {
+  {
+    const std::lock_guard lock(mutex_);
+    entries_.push_back(entry);
+  }
+  filled_.notify_one();
+  if (notify_ != nullptr) notify_(context_);
+}
+
+}  // namespace speckv

@@ -1,0 +1,188 @@
+// store/mover.hpp -- the thread of one tier: it owns the tier's queue and staging memory,
+// moves blocks in and out, demotes in the background, and commits what must survive.
+//
+// post(), wake() and quarantine() from any thread; everything else on the mover's own.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "base/mutex.hpp"
+#include "store/breaker.hpp"
+#include "store/committer.hpp"
+#include "store/operation_state.hpp"
+#include "store/services.hpp"
+#include "store/transfer.hpp"
+
+namespace speckv {
+
+// One block's way. Which mover carries it is decided by route() in store.cpp.
+struct Job {
+  enum class Kind : std::uint8_t {
+    save,    // from the operation's memory into this mover's tier
+    load,    // from wherever the block is into the operation's memory
+    move,    // from `source` (pinned), or wherever it is, into tier `target`
+    commit,  // nothing but what is written already: done when a commit has covered it
+  };
+  Kind kind = Kind::load;
+  BlockKey key{};
+  std::uint32_t target = 0;  // of save and move
+  Copy source{};             // node == kNone: to be found
+  // Set: drop the source afterwards. Counts the demotions of the mover that began it.
+  std::atomic<std::size_t>* demotion = nullptr;
+  // Somebody saves it: done when it is there and, if that is to last, a commit has
+  // covered it.
+  bool saving = false;
+  std::vector<std::byte> carried{};      // the source's frame, read by another mover
+  std::shared_ptr<OperationState> op{};  // none: a hint
+  std::size_t index = 0;
+  Code failed = Code::ok;       // of a copy tried before
+  Clock::time_point give_up{};  // a wait for somebody else's filling ends here
+
+  void finish(Code code) {
+    if (op != nullptr) op->finish(index, code);
+  }
+  // A block erased while it was on its way was saved before that, as far as its saver can
+  // tell.
+  Code outcome(Code code) const {
+    return (kind == Kind::save || saving) && code == Code::not_found ? Code::ok : code;
+  }
+  // Whether the block's bytes are at hand, in the operation's memory.
+  bool has_bytes() const { return op != nullptr && !op->memory(index).empty(); }
+  bool given_up(Clock& clock) const {
+    return op != nullptr &&
+           (op->cancelled.load(std::memory_order_relaxed) || op->overdue(clock));
+  }
+};
+
+class Mover final : private Committer::Sender {
+ public:
+  // Hands a job to the mover that can go on with it; false: its inbox is full, and the
+  // job is untouched.
+  struct Router {
+    virtual bool post(std::uint32_t tier, Job& job) = 0;
+    // Somebody waits for what that tier's next commit frees.
+    virtual void hurry(std::uint32_t tier) = 0;
+    // Called now and then, for what nobody else has a thread for.
+    virtual void tick() = 0;
+
+   protected:
+    ~Router() = default;
+  };
+
+  static Result<std::unique_ptr<Mover>> open(BlockTable& table, Services& services,
+                                             Router& router, std::uint32_t tier,
+                                             Pool* pool);
+  ~Mover();
+
+  void start();
+  // Takes no more; then join() finishes what has an operation, drops hints, and commits.
+  void stop() noexcept;
+  void join();
+  // False: the inbox is full, and the job is untouched. Hints get half of it.
+  bool post(Job& job) SPECKV_EXCLUDES(inbox_mutex_);
+  void wake() noexcept { queue_->wake(); }
+  void published(std::uint32_t node, std::uint64_t bytes);
+  void quarantine(std::uint32_t node);
+  void hurry() noexcept {
+    hurry_.store(true);
+    queue_->wake();
+  }
+  // Blocks of tier `from` should move here until it has room.
+  void relieve(std::uint32_t from) noexcept;
+
+ private:
+  // A job with staging memory and a transfer under way.
+  struct Task {
+    enum class Step : std::uint8_t { idle, header, read, write, lost };
+    Step step = Step::idle;
+    Job job{};
+    Copy target{};            // being filled, by write
+    std::uint64_t from = 0;   // offset in the frame that `staging` begins at, for read
+    std::uint64_t frame = 0;  // bytes of the frame, for write
+    MutableBytes staging{}, header{};
+    Clock::time_point deadline{};
+  };
+  enum class Started : std::uint8_t { done, later, running };
+
+  Mover(BlockTable& table, Services& services, Router& router, std::uint32_t tier);
+  Status set_up(Pool* pool);
+  void send(const Transfer& transfer) override;  // Committer::Sender
+
+  void run();
+  bool finished();
+  void take_inbox();
+  void start_jobs();
+  void start_demotions();
+  void start_commit();
+  void probe();
+  void poll();
+  void probed(Code code);
+  void expire();
+  std::size_t lost_tasks() const;
+  std::chrono::nanoseconds nap() const;
+
+  Started begin(Job& job);
+  Started begin_save(Job& job);
+  Started begin_load(Job& job);
+  Started begin_move(Job& job);
+  Started read(Job& job, const Copy& copy, bool header_only);
+  Started stored_meanwhile(Job& job);
+  Started gone(Job& job);
+  Started await_commit(Job& job, std::uint32_t node);
+  void committed_later(Job& job);
+  Started fill(Job& job, Bytes frame);
+  Started write(Job& job, const Copy& target, std::uint64_t frame, Task& task);
+  void forward(Job& job, std::uint32_t tier);
+  void landed(Task& task);
+  void decode(Task& task);
+  void written(Task& task);
+  void lost(Task& task);
+  void failed(Task& task, Code code);
+  bool waits_for_commit(const Job& job) const;
+  void hurry_commit(std::uint32_t tier);
+  void pass_down(Job& job, Code why);
+  void end(Job& job, Code code);
+  Code load_mapped(Job& job, const Copy& copy);
+  void note_corrupted(Job& job, const Copy& copy);
+  std::uint32_t wanted_layers(const Job& job, std::uint32_t& first) const;
+  Task* idle_task();
+  void submit(Task& task, Transfer::Op op, std::uint64_t offset, MutableBytes memory);
+  void fence(Code code);
+
+  BlockTable& table_;
+  Services& services_;
+  Router& router_;
+  const std::uint32_t number_;
+  TierState& tier_;
+  std::uint64_t align_ = 64;
+  std::vector<std::byte> storage_;
+  // Staging, the committer's pages, the probe's bytes: registered with the device.
+  MutableBytes memory_{};
+  Segment probe_{};
+  std::vector<Task> tasks_;
+  std::size_t running_ = 0;
+  CodingScratch scratch_;
+  std::unique_ptr<Queue> queue_;
+  std::vector<Transfer> to_submit_;
+  std::unique_ptr<Committer> committer_;
+  bool commit_wanted_ = false;
+  std::atomic<bool> hurry_{false};  // the same, asked for by others
+  Breaker breaker_;
+  std::deque<Job> waiting_;
+  std::atomic<std::size_t> demoting_{0};
+  Clock::time_point demote_again_{};
+  std::atomic<std::uint32_t> relieve_{0};  // bit t: tier t is under pressure
+
+  Mutex inbox_mutex_;
+  std::vector<Job> inbox_ SPECKV_GUARDED_BY(inbox_mutex_);
+  std::vector<Job> taken_;
+  std::atomic<bool> stop_{false};
+  std::jthread thread_;
+};
+
+}  // namespace speckv

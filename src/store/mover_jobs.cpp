@@ -1,0 +1,380 @@
+// What the mover does with each job. begin() answers `later` for a job that must wait.
+#include <algorithm>
+#include <utility>
+
+#include "store/mover.hpp"
+
+namespace speckv {
+namespace {
+
+constexpr std::chrono::milliseconds kDemotionPause{50};
+
+}  // namespace
+
+// Ends a job: its source is let go, its operation told.
+void Mover::end(Job& job, Code code) {
+  if (job.source.node != kNone) {
+    table_.unpin(job.source);
+    if (job.demotion != nullptr && code == Code::ok)
+      table_.drop(job.source, Event::Kind::demote);
+    job.source.node = kNone;
+  }
+  if (job.demotion != nullptr) {
+    --*std::exchange(job.demotion, nullptr);
+    if (code != Code::ok) demote_again_ = services_.clock->now() + kDemotionPause;
+  }
+  job.finish(code);
+  job.op = nullptr;
+  services_.changes.announce();
+}
+
+Mover::Started Mover::begin(Job& job) {
+  if (job.given_up(*services_.clock)) {
+    end(job, job.op->cancelled.load() ? Code::cancelled : Code::timed_out);
+    return Started::done;
+  }
+  if (job.give_up == Clock::time_point{}) {
+    job.give_up = services_.clock->now() + tier_.device->info().timeout;
+  }
+  if (job.op != nullptr && !job.op->may_touch_memory()) return Started::later;
+  switch (job.kind) {
+    case Job::Kind::save:
+      return begin_save(job);
+    case Job::Kind::load:
+      return begin_load(job);
+    case Job::Kind::move:
+      return begin_move(job);
+    case Job::Kind::commit:
+      if (tier_.fenced()) {
+        end(job, Code::io_error);
+      } else {
+        committer_->add(std::move(job.op), job.index);
+      }
+      return Started::done;
+  }
+  return Started::done;
+}
+
+// To the mover of `tier`; a full inbox there makes the job wait here.
+void Mover::forward(Job& job, std::uint32_t tier) {
+  if (router_.post(tier, job)) return;
+  if (stop_.load() || job.op == nullptr) {
+    end(job, Code::busy);
+  } else {
+    waiting_.push_back(std::move(job));
+  }
+}
+
+// ---- save
+
+// A save that this tier cannot take goes to the next one that can.
+void Mover::pass_down(Job& job, Code why) {
+  for (std::uint32_t t = number_ + 1; t < table_.tier_count() && !job.op->durable; ++t) {
+    if (table_.tier(t).fenced() || table_.tier(t).admission != Admission::always)
+      continue;
+    job.target = t;
+    if (router_.post(t, job)) return;
+  }
+  tier_.counters().saves_dropped.fetch_add(1, std::memory_order_relaxed);
+  end(job, why);
+}
+
+Mover::Started Mover::begin_save(Job& job) {
+  if (tier_.fenced()) {
+    pass_down(job, Code::io_error);
+    return Started::done;
+  }
+  const OperationState::Block& block = job.op->blocks[job.index];
+  const auto layout_id = static_cast<std::uint16_t>(block.layout);
+  const BlockLayout& layout = services_.layout(layout_id);
+  const auto table = tier_.codecs();
+  const LayerCodecs codecs = table->codecs(layout_id);
+  Task* const task = tier_.memory ? nullptr : idle_task();
+  if (!tier_.memory && task == nullptr) return Started::later;
+
+  Copy target{job.key,   number_,
+              kNone,     kNone,
+              0,         block.first_position,
+              layout_id, static_cast<std::uint16_t>(job.op->tenant)};
+  const Code reserved = table_.reserve(number_, max_frame_bytes(layout, codecs),
+                                       target.tenant, target.node);
+  if (reserved == Code::busy) {
+    commit_wanted_ = true;
+    return Started::later;
+  }
+  if (reserved != Code::ok) {
+    pass_down(job, reserved);
+    return Started::done;
+  }
+  const Code linked = table_.link(target, {.only_if_absent = true});
+  if (linked == Code::busy) return stored_meanwhile(job);
+  if (linked != Code::ok) {
+    end(job, linked);
+    return Started::done;
+  }
+  const MutableBytes out =
+      task != nullptr ? task->staging : tier_.bytes_of(tier_.node(target.node));
+  const std::uint64_t frame =
+      encode_block(layout, codecs, job.key, block.first_position, services_.profile,
+                   job.op->memory(job.index), out, scratch_);
+  if (task != nullptr) return write(job, target, frame, *task);
+  tier_.counters().bytes_written.fetch_add(frame, std::memory_order_relaxed);
+  const Code published = table_.publish(target, frame);
+  if (published == Code::ok) {
+    services_.emit(Event::Kind::save, job.key, number_, frame);
+    if (committer_ != nullptr) {
+      committed_later(job);
+      return Started::done;
+    }
+  }
+  end(job, job.outcome(published));
+  return Started::done;
+}
+
+// Somebody else saves the block: this save is done when theirs is.
+Mover::Started Mover::stored_meanwhile(Job& job) {
+  std::uint32_t where = 0;
+  if (table_.find(job.key, where) == BlockTable::Found::absent) return Started::later;
+  job.kind = Job::Kind::move;
+  job.saving = true;
+  job.target = job.op->durable ? number_ : where;
+  if (job.target == number_) return Started::later;
+  forward(job, job.target);
+  return Started::done;
+}
+
+Mover::Started Mover::write(Job& job, const Copy& target, std::uint64_t frame,
+                            Task& task) {
+  const std::uint64_t padded = align_up(frame, align_);
+  std::fill(task.staging.begin() + static_cast<std::ptrdiff_t>(frame),
+            task.staging.begin() + static_cast<std::ptrdiff_t>(padded), std::byte{0});
+  task.step = Task::Step::write;
+  task.job = std::move(job);
+  task.target = target;
+  task.frame = frame;
+  ++running_;
+  submit(task, Transfer::Op::write, tier_.device_offset(tier_.node(target.node)),
+         task.staging.first(padded));
+  return Started::running;
+}
+
+void Mover::written(Task& task) {
+  Job job = std::move(task.job);
+  Copy target = task.target;
+  const std::uint64_t frame = task.frame;
+  task.step = Task::Step::idle;
+  --running_;
+  const Code published = table_.publish(target, frame);
+  if (published != Code::ok) {
+    end(job, job.outcome(published));
+    return;
+  }
+  const bool moved = job.kind == Job::Kind::move;
+  const bool demoted = job.demotion != nullptr;
+  if (moved) {
+    auto& counter =
+        demoted ? tier_.counters().demotions_in : tier_.counters().promotions_in;
+    counter.fetch_add(1, std::memory_order_relaxed);
+  }
+  services_.emit(!moved    ? Event::Kind::save
+                 : demoted ? Event::Kind::demote
+                           : Event::Kind::promote,
+                 target.key, number_, frame);
+  if (moved && waits_for_commit(job) && !job.saving) {
+    waiting_.push_back(std::move(job));
+  } else if (tier_.fenced()) {
+    end(job, Code::io_error);
+  } else if (committer_ != nullptr && (!moved || job.saving)) {
+    committed_later(job);
+  } else {
+    end(job, Code::ok);
+  }
+}
+
+// ---- load
+
+std::uint32_t Mover::wanted_layers(const Job& job, std::uint32_t& first) const {
+  const auto layout = static_cast<std::uint16_t>(job.op->blocks[job.index].layout);
+  first = job.op->layers.first;
+  return job.op->layers.resolve(services_.layout(layout));
+}
+
+void Mover::note_corrupted(Job& job, const Copy& copy) {
+  job.failed = Code::corrupted;
+  table_.unpin(copy);
+  table_.drop(copy, Event::Kind::corrupted);
+}
+
+Code Mover::load_mapped(Job& job, const Copy& copy) {
+  TierState& its = table_.tier(copy.tier);
+  const Bytes frame = its.bytes_of(its.node(copy.node)).first(copy.frame_bytes);
+  std::uint32_t first = 0;
+  const std::uint32_t count = wanted_layers(job, first);
+  its.counters().bytes_read.fetch_add(copy.frame_bytes, std::memory_order_relaxed);
+  return decode_block(services_.layout(copy.layout), copy.key, frame, frame, 0,
+                      copy.frame_bytes, first, count, services_.profile,
+                      job.op->memory(job.index), &job.op->blocks[job.index].layers_ready,
+                      scratch_);
+}
+
+Mover::Started Mover::begin_load(Job& job) {
+  const OperationState::Block& block = job.op->blocks[job.index];
+  Copy copy;
+  const BlockTable::Found found = table_.acquire(job.key, copy);
+  if (found == BlockTable::Found::pending && services_.clock->now() < job.give_up) {
+    return Started::later;
+  }
+  if (found != BlockTable::Found::resident) {
+    end(job, job.failed != Code::ok ? job.failed : Code::not_found);
+    return Started::done;
+  }
+  if (copy.layout != static_cast<std::uint16_t>(block.layout)) {
+    table_.unpin(copy);
+    end(job, Code::invalid_argument);
+    return Started::done;
+  }
+  if (table_.tier(copy.tier).memory) {
+    const Code code = load_mapped(job, copy);
+    if (code != Code::ok) {
+      note_corrupted(job, copy);
+      return begin_load(job);  // another tier may have it; each round takes one away
+    }
+    table_.touch(copy);
+    table_.unpin(copy);
+    services_.emit(Event::Kind::load, copy.key, copy.tier, copy.frame_bytes);
+    end(job, Code::ok);
+    return Started::done;
+  }
+  if (copy.tier != number_) {
+    table_.unpin(copy);
+    forward(job, copy.tier);
+    return Started::done;
+  }
+  std::uint32_t first = 0;
+  const bool whole = wanted_layers(job, first) == services_.layout(copy.layout).layers;
+  return read(job, copy, !whole);
+}
+
+// Starts reading a pinned copy of this tier; without a free task the pin is let go.
+Mover::Started Mover::read(Job& job, const Copy& copy, bool header_only) {
+  Task* const task = idle_task();
+  if (task == nullptr) {
+    if (job.source.node == kNone) table_.unpin(copy);
+    return Started::later;
+  }
+  task->job = std::move(job);
+  task->job.source = copy;
+  task->from = 0;
+  ++running_;
+  const std::uint64_t at = tier_.device_offset(tier_.node(copy.node));
+  if (header_only) {
+    task->step = Task::Step::header;
+    // A small frame at the end of the device is shorter than another layout's header.
+    const std::uint64_t most = align_up(copy.frame_bytes, align_);
+    submit(*task, Transfer::Op::read, at,
+           task->header.first(std::min<std::uint64_t>(task->header.size(), most)));
+  } else {
+    task->step = Task::Step::read;
+    submit(*task, Transfer::Op::read, at,
+           task->staging.first(align_up(copy.frame_bytes, align_)));
+  }
+  return Started::running;
+}
+
+void Mover::landed(Task& task) {
+  const Copy copy = task.job.source;
+  const BlockLayout& layout = services_.layout(copy.layout);
+  if (task.step == Task::Step::header) {
+    FrameInfo info;
+    if (read_frame_header(layout, copy.key, task.header, copy.frame_bytes, info) !=
+        Code::ok) {
+      decode(task);  // which finds the same, and answers for it
+      return;
+    }
+    std::uint32_t first = 0;
+    const std::uint32_t count = wanted_layers(task.job, first);
+    const FrameLayer last = frame_layer(task.header, first + count - 1);
+    task.from = frame_layer(task.header, first).offset / align_ * align_;
+    task.step = Task::Step::read;
+    submit(task, Transfer::Op::read,
+           tier_.device_offset(tier_.node(copy.node)) + task.from,
+           task.staging.first(align_up(last.offset + last.bytes, align_) - task.from));
+    return;
+  }
+  if (task.job.kind == Job::Kind::load) {
+    decode(task);
+    return;
+  }
+  // A move whose source has been read: on to the target.
+  Job job = std::move(task.job);
+  const Bytes frame = task.staging.first(copy.frame_bytes);
+  const bool here = table_.tier(job.target).memory;
+  Started started = here ? fill(job, frame) : Started::later;
+  if (started == Started::later && job.source.node != kNone) {  // else it was corrupted
+    job.carried.assign(frame.begin(), frame.end());
+  }
+  task.step = Task::Step::idle;
+  --running_;
+  if (started != Started::later) return;
+  if (here) {
+    waiting_.push_back(std::move(job));
+  } else {
+    forward(job, job.target);
+  }
+}
+
+void Mover::decode(Task& task) {
+  Job job = std::move(task.job);
+  const Copy copy = std::exchange(job.source, Copy{});
+  std::uint32_t first = 0;
+  const std::uint32_t count = wanted_layers(job, first);
+  const bool whole = count == services_.layout(copy.layout).layers;
+  const Code code = task.step == Task::Step::header
+                        ? Code::corrupted
+                        : decode_block(services_.layout(copy.layout), copy.key,
+                                       whole ? task.staging : task.header, task.staging,
+                                       task.from, copy.frame_bytes, first, count,
+                                       services_.profile, job.op->memory(job.index),
+                                       &job.op->blocks[job.index].layers_ready, scratch_);
+  task.step = Task::Step::idle;
+  --running_;
+  if (code != Code::ok) {
+    note_corrupted(job, copy);
+    waiting_.push_back(std::move(job));  // another tier may have it
+    return;
+  }
+  table_.touch(copy);
+  table_.unpin(copy);
+  services_.emit(Event::Kind::load, copy.key, number_, copy.frame_bytes);
+  end(job, Code::ok);
+}
+
+// ---- when the device fails
+
+// A transfer answered with an error.
+void Mover::failed(Task& task, Code code) {
+  Job job = std::move(task.job);
+  const bool writing = task.step == Task::Step::write;
+  if (writing) table_.abandon(task.target);
+  task.step = Task::Step::idle;
+  --running_;
+  if (job.kind == Job::Kind::save) {
+    pass_down(job, code);
+  } else if (job.kind == Job::Kind::load) {
+    table_.unpin(std::exchange(job.source, Copy{}));
+    end(job, code);
+  } else {
+    end(job, code);
+  }
+}
+
+// The late answer to a transfer that was given up: now its memory is ours again.
+void Mover::lost(Task& task) {
+  Job job = std::move(task.job);
+  if (task.from != 0) table_.abandon(task.target);
+  task.step = Task::Step::idle;
+  --running_;
+  end(job, Code::timed_out);
+}
+
+}  // namespace speckv

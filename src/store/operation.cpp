@@ -1,0 +1,108 @@
+#include <string>
+#include <utility>
+
+#include "store/operation_state.hpp"
+
+namespace speckv {
+
+void OperationState::finish(std::size_t index, Code code) noexcept {
+  blocks[index].code.store(code, std::memory_order_relaxed);
+  // acq_rel: publishes this block's result, and takes in the others' for the last one.
+  if (remaining_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  let_go();
+  done_.store(true, std::memory_order_release);
+  if (completions != nullptr) completions->push({tag, first_failure()});
+  // Last, so that whoever waits may free the completion queue.
+  const MutexLock lock(mutex_);
+  announced_ = true;
+  waiters_.notify_all();
+}
+
+void OperationState::finish_all(Code code) noexcept {
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    finish(i, code);
+}
+
+void OperationState::let_go() noexcept {
+  if (regions != nullptr && !holds.empty()) regions->release(holds);
+  holds.clear();
+}
+
+Code OperationState::first_failure() const noexcept {
+  for (const Block& block : blocks) {
+    const Code code = block.code.load(std::memory_order_relaxed);
+    if (code != Code::ok) return code;
+  }
+  return Code::ok;
+}
+
+bool OperationState::wait_for(std::chrono::nanoseconds at_most) {
+  if (blocks.empty()) return true;
+  mutex_.lock();
+  const auto is_announced = [this]() SPECKV_REQUIRES(mutex_) { return announced_; };
+  bool finished = true;
+  if (at_most == std::chrono::nanoseconds::max()) {
+    waiters_.wait(mutex_, is_announced);
+  } else {
+    finished = waiters_.wait_for(mutex_, at_most, is_announced);
+  }
+  mutex_.unlock();
+  return finished;
+}
+
+Operation::Operation() noexcept = default;
+Operation::Operation(std::shared_ptr<OperationState> state) noexcept
+    : state_(std::move(state)) {}
+Operation::Operation(Operation&&) noexcept = default;
+
+Operation& Operation::operator=(Operation&& other) noexcept {
+  if (this != &other) {
+    if (state_ != nullptr) state_->wait_for(std::chrono::nanoseconds::max());
+    state_ = std::move(other.state_);
+  }
+  return *this;
+}
+
+// Bounded although it waits "for ever": every mover answers within its device's timeout.
+Operation::~Operation() {
+  if (state_ != nullptr) state_->wait_for(std::chrono::nanoseconds::max());
+}
+
+bool Operation::done() const noexcept {
+  return state_ == nullptr || state_->done();
+}
+
+Status Operation::wait() {
+  return wait_for(std::chrono::nanoseconds::max());
+}
+
+Status Operation::wait_for(std::chrono::nanoseconds at_most) {
+  if (state_ == nullptr) return {};
+  if (!state_->wait_for(at_most)) return {Code::timed_out, "the operation still runs"};
+  for (std::size_t i = 0; i < state_->blocks.size(); ++i) {
+    const Code failed = code(i);
+    if (failed != Code::ok) {
+      return {failed, "block " + std::to_string(i) + " of " +
+                          std::to_string(state_->blocks.size()) + ": " +
+                          std::string(to_string(failed))};
+    }
+  }
+  return {};
+}
+
+void Operation::cancel() noexcept {
+  if (state_ != nullptr) state_->cancelled.store(true, std::memory_order_relaxed);
+}
+
+std::size_t Operation::size() const noexcept {
+  return state_ == nullptr ? 0 : state_->blocks.size();
+}
+Code Operation::code(std::size_t index) const noexcept {
+  return state_->blocks[index].code.load(std::memory_order_relaxed);
+}
+std::uint32_t Operation::layers_ready(std::size_t index) const noexcept {
+  // acquire: pairs with the mover's release after the layer's bytes.
+  return state_->blocks[index].layers_ready.load(std::memory_order_acquire);
+}
+
+}  // namespace speckv

@@ -1,0 +1,71 @@
+// store/services.hpp -- what every part of a store at work shares. Any thread.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "cxlspeckv/store.hpp"
+
+#include "base/mutex.hpp"
+#include "store/block_table.hpp"
+
+namespace speckv {
+
+// Wakes whoever waits for the state of some block or tier to change. Waiting is bounded
+// and repeated, because another process may be the one that makes the change.
+class Changes {
+ public:
+  void announce() {
+    if (waiters_.load(std::memory_order_acquire) == 0) return;
+    const MutexLock lock(mutex_);
+    changed_.notify_all();
+  }
+  // Waits for one change, or a moment.
+  void nap(Clock& clock) {
+    bool first = true;
+    wait_until(clock, clock.now() + std::chrono::milliseconds(5),
+               [&first] { return !std::exchange(first, false); });
+  }
+  // Waits until `ready()` or `until`; false if it never was ready.
+  template <class Ready>
+  bool wait_until(Clock& clock, Clock::time_point until, Ready&& ready) {
+    waiters_.fetch_add(1);
+    bool is_ready = ready();
+    while (!is_ready && clock.now() < until) {
+      mutex_.lock();
+      changed_.wait_for(mutex_, std::chrono::milliseconds(5));
+      mutex_.unlock();
+      is_ready = ready();
+    }
+    waiters_.fetch_sub(1);
+    return is_ready;
+  }
+
+ private:
+  std::atomic<int> waiters_{0};
+  Mutex mutex_;
+  Condition changed_;
+};
+
+struct Services {
+  std::vector<BlockLayout> layouts;
+  std::vector<std::byte> profile;
+  Clock* clock = nullptr;
+  EventSink* events = nullptr;
+  LogSink log{};
+  Changes changes;
+
+  const BlockLayout& layout(std::uint16_t id) const noexcept { return layouts[id]; }
+  void emit(Event::Kind kind, BlockKey key, std::uint32_t tier,
+            std::uint64_t bytes) const {
+    if (events != nullptr) events->event({kind, key, tier, bytes, clock->now()});
+  }
+  void say(LogLevel level, std::string_view text) const {
+    if (log.write != nullptr) log.write(log.context, level, text);
+  }
+};
+
+}  // namespace speckv

@@ -1,0 +1,463 @@
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "store/impl.hpp"
+
+namespace speckv {
+namespace {
+
+constexpr std::size_t kLookAhead = 8;  // keys whose index lines are fetched ahead
+
+}  // namespace
+
+CodingScratch& thread_scratch() {
+  thread_local CodingScratch scratch;
+  return scratch;
+}
+
+// ---- what the parts tell each other
+
+void BlockStore::Impl::on_event(Event::Kind kind, BlockKey key, std::uint32_t tier,
+                                std::uint64_t bytes) noexcept {
+  services.emit(kind, key, tier, bytes);
+  services.changes.announce();
+}
+void BlockStore::Impl::on_published(std::uint32_t tier, std::uint32_t node,
+                                    std::uint64_t bytes) noexcept {
+  movers[tier]->published(node, bytes);
+}
+void BlockStore::Impl::on_quarantine(std::uint32_t tier, std::uint32_t node) noexcept {
+  movers[tier]->quarantine(node);
+}
+void BlockStore::Impl::on_pressure(std::uint32_t tier) noexcept {
+  const std::uint32_t target = table->demotion_target(tier);
+  if (target < movers.size()) movers[target]->relieve(tier);
+}
+bool BlockStore::Impl::post(std::uint32_t tier, Job& job) {
+  return movers[tier]->post(job);
+}
+void BlockStore::Impl::hurry(std::uint32_t tier) {
+  movers[tier]->hurry();
+}
+
+// Looks for dead processes once a second, on whichever mover comes first.
+void BlockStore::Impl::tick() {
+  if (!mapping->is_shared()) return;
+  const std::int64_t now = services.clock->now().time_since_epoch().count();
+  std::int64_t due = next_burial_.load(std::memory_order_relaxed);
+  if (now < due || !next_burial_.compare_exchange_strong(due, now + 1'000'000'000))
+    return;
+  mapping->bury_dead([this](std::uint32_t dead) { table->adopt_orphans(dead); });
+}
+
+// ---- operations
+
+std::shared_ptr<OperationState> BlockStore::Impl::begin(
+    std::span<const BlockTransfer> blocks, const TransferOptions& options, bool saving) {
+  auto op = std::make_shared<OperationState>(blocks.size());
+  op->regions = &regions;
+  op->layers = saving ? LayerRange{} : options.layers;
+  op->tenant = options.tenant;
+  op->durable = options.durable;
+  op->completions = options.completions;
+  op->tag = options.tag;
+  if (op->done() && options.completions != nullptr) {  // of no blocks
+    options.completions->push({options.tag, Code::ok});
+  }
+  if (options.fence != nullptr) op->fence = *options.fence;
+  if (options.deadline.count() > 0)
+    op->deadline = services.clock->now() + options.deadline;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    OperationState::Block& block = op->blocks[i];
+    block.key = blocks[i].key;
+    block.layout = blocks[i].layout;
+    block.first_position = blocks[i].first_position;
+    block.first_piece = static_cast<std::uint32_t>(op->pieces.size());
+    const auto layout = static_cast<std::uint16_t>(block.layout);
+    block.code = Code::invalid_argument;
+    if (layout >= services.layouts.size()) continue;
+    const std::uint64_t wanted =
+        std::uint64_t{op->layers.resolve(services.layout(layout))} *
+        services.layout(layout).layer_bytes();
+    if (wanted == 0) continue;
+    std::uint64_t given = 0;
+    for (const Segment& s : blocks[i].memory)
+      given += s.length;
+    if (given != wanted) continue;
+    if (regions.resolve(blocks[i].memory, op->pieces, op->holds) != Code::ok) continue;
+    block.piece_count = static_cast<std::uint32_t>(op->pieces.size()) - block.first_piece;
+    block.code = Code::ok;
+  }
+  return op;
+}
+
+void BlockStore::Impl::post_or_fail(std::uint32_t tier, Job& job) {
+  if (movers[tier]->post(job)) return;
+  const auto until = std::min(
+      job.op->deadline, services.clock->now() + tiers[tier]->device->info().timeout);
+  const bool posted = services.changes.wait_until(
+      *services.clock, until, [&] { return movers[tier]->post(job); });
+  if (!posted) job.finish(Code::busy);
+}
+
+bool BlockStore::Impl::within_quota(TenantId tenant, std::uint64_t bytes) const noexcept {
+  const TenantRow& row = mapping->tenant(static_cast<std::uint16_t>(tenant));
+  const std::uint64_t quota = row.quota.load(std::memory_order_relaxed);
+  return quota == 0 || row.used.load(std::memory_order_relaxed) + bytes <= quota;
+}
+
+std::uint32_t BlockStore::Impl::persistent_tier() const noexcept {
+  std::uint32_t t = 0;
+  while (t < tiers.size() && (!tiers[t]->persistent || tiers[t]->fenced()))
+    ++t;
+  return t;
+}
+
+Status BlockStore::Impl::no_persistent_tier() const {
+  for (const auto& tier : tiers) {
+    if (tier->persistent) return {Code::io_error, "tier " + tier->name + " is fenced"};
+  }
+  return {Code::unsupported, "no tier is persistent"};
+}
+
+// Frames a block straight into a memory tier, on the caller's thread.
+Code BlockStore::Impl::save_here(OperationState& op, std::size_t index, std::uint32_t t) {
+  TierState& tier = *tiers[t];
+  const OperationState::Block& block = op.blocks[index];
+  const auto layout_id = static_cast<std::uint16_t>(block.layout);
+  const BlockLayout& layout = services.layout(layout_id);
+  const auto choice = tier.codecs();
+  const LayerCodecs codecs = choice->codecs(layout_id);
+  Copy target{block.key, t,
+              kNone,     kNone,
+              0,         block.first_position,
+              layout_id, static_cast<std::uint16_t>(op.tenant)};
+  Code code =
+      table->reserve(t, max_frame_bytes(layout, codecs), target.tenant, target.node);
+  if (code != Code::ok) return code;
+  code = table->link(target, {.only_if_absent = true});
+  if (code != Code::ok) return code == Code::busy ? Code::cancelled : code;
+  const std::uint64_t frame = encode_block(
+      layout, codecs, block.key, block.first_position, services.profile, op.memory(index),
+      tier.bytes_of(tier.node(target.node)), thread_scratch());
+  tier.counters().bytes_written.fetch_add(frame, std::memory_order_relaxed);
+  code = table->publish(target, frame);
+  services.changes.announce();
+  if (code == Code::ok) emit(Event::Kind::save, target);
+  return code == Code::not_found ? Code::ok : code;  // erased as soon as it was saved
+}
+
+// Whether the block need not be written: it is there, or on its way. The operation is
+// then answered when it is there and, if that is to last, committed.
+bool BlockStore::Impl::is_saved(const std::shared_ptr<OperationState>& op,
+                                std::size_t index) {
+  const BlockKey key = op->blocks[index].key;
+  std::uint32_t where = 0;
+  if (table->find(key, where) == BlockTable::Found::absent) return false;
+  if (op->durable) where = persistent_tier();
+  if (where == tiers.size()) return false;
+  bool committed = true;
+  const BlockTable::Found found =
+      table->find_in(key, where, tiers[where]->persistent ? &committed : nullptr);
+  if (found == BlockTable::Found::resident && committed) {
+    op->finish(index, Code::ok);
+    return true;
+  }
+  Job job;
+  job.kind = Job::Kind::move;
+  job.key = key;
+  job.op = op;
+  job.index = index;
+  job.target = where;
+  job.saving = true;
+  post_or_fail(where, job);
+  return true;
+}
+
+void BlockStore::Impl::save_block(const std::shared_ptr<OperationState>& op,
+                                  std::size_t index) {
+  const OperationState::Block& block = op->blocks[index];
+  const std::uint32_t first = op->durable ? persistent_tier() : 0;
+  if (first == tiers.size()) {
+    op->finish(index, no_persistent_tier().code());
+    return;
+  }
+  if (is_saved(op, index)) return;
+  const BlockLayout& layout = services.layout(static_cast<std::uint16_t>(block.layout));
+  if (!within_quota(op->tenant, layout.bytes())) {
+    tiers[0]->counters().saves_dropped.fetch_add(1, std::memory_order_relaxed);
+    op->finish(index, Code::no_space);
+    return;
+  }
+  for (std::uint32_t t = first; t < tiers.size(); ++t) {
+    if (tiers[t]->fenced() || (op->durable && !tiers[t]->persistent)) continue;
+    if (t > 0 && !op->durable && tiers[t]->admission != Admission::always) continue;
+    Job job;
+    job.kind = Job::Kind::save;
+    job.key = block.key;
+    job.op = op;
+    job.index = index;
+    job.target = t;
+    Code code = Code::busy;
+    if (tiers[t]->memory && op->may_touch_memory()) code = save_here(*op, index, t);
+    if (code == Code::no_space) continue;
+    if (code == Code::cancelled) {
+      if (is_saved(op, index)) return;
+      code = Code::busy;  // gone again: the mover tries once more
+    }
+    if (code == Code::ok && tiers[t]->persistent) {
+      job.kind = Job::Kind::commit;
+      code = Code::busy;
+    }
+    if (code == Code::busy) {
+      post_or_fail(t, job);
+    } else {
+      op->finish(index, code);
+    }
+    return;
+  }
+  tiers[0]->counters().saves_dropped.fetch_add(1, std::memory_order_relaxed);
+  op->finish(index, Code::no_space);
+}
+
+void BlockStore::Impl::load_block(const std::shared_ptr<OperationState>& op,
+                                  std::size_t index) {
+  OperationState::Block& block = op->blocks[index];
+  Code failed = Code::not_found;
+  std::uint32_t tier = 0;
+  if (op->may_touch_memory()) {
+    for (;;) {
+      Copy copy;
+      const BlockTable::Found found = table->acquire(block.key, copy);
+      if (found == BlockTable::Found::absent) {
+        op->finish(index, failed);
+        return;
+      }
+      tier = copy.tier;
+      if (found == BlockTable::Found::pending) break;
+      if (!tiers[tier]->memory) {
+        table->unpin(copy);
+        break;
+      }
+      TierState& its = *tiers[tier];
+      Code code = Code::invalid_argument;
+      const auto layout_id = static_cast<std::uint16_t>(block.layout);
+      if (copy.layout == layout_id) {
+        const Bytes frame = its.bytes_of(its.node(copy.node)).first(copy.frame_bytes);
+        const BlockLayout& layout = services.layout(layout_id);
+        its.counters().bytes_read.fetch_add(copy.frame_bytes, std::memory_order_relaxed);
+        code =
+            decode_block(layout, block.key, frame, frame, 0, copy.frame_bytes,
+                         op->layers.first, op->layers.resolve(layout), services.profile,
+                         op->memory(index), &block.layers_ready, thread_scratch());
+      }
+      if (code == Code::ok) table->touch(copy);
+      table->unpin(copy);
+      if (code != Code::corrupted) {
+        if (code == Code::ok) emit(Event::Kind::load, copy);
+        op->finish(index, code);
+        return;
+      }
+      failed = Code::corrupted;
+      // Whoever else pins it keeps the bytes; nobody finds them again.
+      (void)table->drop(copy, Event::Kind::corrupted);
+    }
+  }
+  Job job;
+  job.kind = Job::Kind::load;
+  job.key = block.key;
+  job.op = op;
+  job.index = index;
+  job.failed = failed == Code::corrupted ? failed : Code::ok;
+  post_or_fail(tier, job);
+}
+
+void BlockStore::Impl::promote_block(const std::shared_ptr<OperationState>& op,
+                                     std::size_t index) {
+  std::uint32_t where = 0;
+  const BlockKey key = op->blocks[index].key;
+  if (table->find(key, where) == BlockTable::Found::absent) {
+    op->finish(index, Code::not_found);
+    return;
+  }
+  Job job;
+  job.kind = Job::Kind::move;
+  job.key = key;
+  job.op = op;
+  job.index = index;
+  post_or_fail(where, job);
+}
+
+Code BlockStore::Impl::reserve_tail(std::uint64_t bytes, TenantId tenant,
+                                    std::uint32_t& node) {
+  const auto id = static_cast<std::uint16_t>(tenant);
+  Code code = table->reserve(0, bytes, id, node);
+  const std::uint32_t below = table->demotion_target(0);
+  if (code == Code::ok || (code == Code::no_space && below == tiers.size())) return code;
+  const auto until =
+      services.clock->now() +
+      tiers[std::min<std::size_t>(below, tiers.size() - 1)]->device->info().timeout;
+  services.changes.wait_until(*services.clock, until, [&] {
+    if (code == Code::busy) movers[0]->hurry();
+    on_pressure(0);
+    code = table->reserve(0, bytes, id, node);
+    return code == Code::ok;
+  });
+  return code;
+}
+
+bool BlockStore::Impl::hint(BlockKey key, std::uint32_t from) {
+  Job job;
+  job.kind = Job::Kind::move;
+  job.key = key;
+  return movers[from]->post(job);
+}
+
+// ---- the public face
+
+BlockStore::BlockStore(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+BlockStore::~BlockStore() = default;
+
+Result<RegionId> BlockStore::attach(MutableBytes memory) {
+  return impl_->regions.attach(memory);
+}
+Status BlockStore::detach(RegionId region) {
+  return impl_->regions.detach(region);
+}
+
+void BlockStore::lookup(std::span<const BlockKey> keys,
+                        std::span<std::int8_t> tiers) const noexcept {
+  const Index& index = impl_->table->index();
+  const std::size_t count = std::min(keys.size(), tiers.size());
+  for (std::size_t i = 0; i < count; ++i) {
+    if (i + 2 * kLookAhead < count) index.prefetch_bucket(keys[i + 2 * kLookAhead]);
+    if (i + kLookAhead < count) index.prefetch_entry(keys[i + kLookAhead]);
+    std::uint32_t tier = 0;
+    const BlockTable::Found found = impl_->table->find(keys[i], tier);
+    tiers[i] = found == BlockTable::Found::resident  ? static_cast<std::int8_t>(tier)
+               : found == BlockTable::Found::pending ? kPending
+                                                     : kAbsent;
+  }
+}
+
+std::size_t BlockStore::match(std::span<const BlockKey> prefix) const noexcept {
+  const Index& index = impl_->table->index();
+  for (std::size_t i = 0; i < prefix.size(); ++i) {
+    if (i + 2 * kLookAhead < prefix.size())
+      index.prefetch_bucket(prefix[i + 2 * kLookAhead]);
+    if (i + kLookAhead < prefix.size()) index.prefetch_entry(prefix[i + kLookAhead]);
+    std::uint32_t tier = 0;
+    if (impl_->table->find(prefix[i], tier) != BlockTable::Found::resident) return i;
+  }
+  return prefix.size();
+}
+
+Operation BlockStore::save(std::span<const BlockTransfer> blocks,
+                           const TransferOptions& options) {
+  auto op = impl_->begin(blocks, options, true);
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (op->blocks[i].code == Code::ok) {
+      impl_->save_block(op, i);
+    } else {
+      op->finish(i, op->blocks[i].code);
+    }
+  }
+  return Operation(std::move(op));
+}
+
+Operation BlockStore::load(std::span<const BlockTransfer> blocks,
+                           const TransferOptions& options) {
+  auto op = impl_->begin(blocks, options, false);
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (op->blocks[i].code == Code::ok) {
+      impl_->load_block(op, i);
+    } else {
+      op->finish(i, op->blocks[i].code);
+    }
+  }
+  return Operation(std::move(op));
+}
+
+Status BlockStore::promote(std::span<const BlockKey> keys) noexcept {
+  bool taken = keys.empty();
+  for (const BlockKey key : keys) {
+    std::uint32_t where = 0;
+    if (impl_->table->find(key, where) != BlockTable::Found::resident || where == 0) {
+      taken = true;  // nothing to do for it
+      continue;
+    }
+    if (impl_->hint(key, where)) {
+      taken = true;
+    } else if (!taken) {
+      return {Code::busy, "the queue of hints is full"};
+    }
+  }
+  return {};
+}
+
+std::size_t BlockStore::erase(std::span<const BlockKey> keys) noexcept {
+  std::size_t erased = 0;
+  for (const BlockKey key : keys) {
+    if (impl_->table->erase(key)) ++erased;
+  }
+  return erased;
+}
+
+Status BlockStore::flush() {
+  const std::uint32_t persistent = impl_->persistent_tier();
+  if (persistent == impl_->tiers.size()) {
+    return impl_->no_persistent_tier();
+  }
+  std::vector<BlockKey> keys;
+  for (std::uint32_t s = 0; s < kShards; ++s)
+    impl_->table->list_keys(s, keys);
+  // One more than the blocks: a barrier behind what earlier commits still hold.
+  auto op = std::make_shared<OperationState>(keys.size() + 1);
+  for (std::size_t i = 0; i <= keys.size(); ++i) {
+    Job job;
+    job.kind = i < keys.size() ? Job::Kind::move : Job::Kind::commit;
+    if (i < keys.size()) job.key = keys[i];
+    job.target = persistent;
+    job.saving = true;
+    job.op = op;
+    job.index = i;
+    impl_->post_or_fail(persistent, job);
+  }
+  op->wait_for(std::chrono::nanoseconds::max());
+  for (const OperationState::Block& block : op->blocks) {
+    const Code code = block.code.load();
+    if (code == Code::ok || code == Code::no_space || code == Code::not_found) continue;
+    return {code, "a block could not be made durable: " + std::string(to_string(code))};
+  }
+  return {};
+}
+
+Status BlockStore::set_quota(TenantId tenant, std::uint64_t bytes) {
+  impl_->mapping->tenant(static_cast<std::uint16_t>(tenant)).quota.store(bytes);
+  return {};
+}
+std::uint64_t BlockStore::tenant_bytes(TenantId tenant) const noexcept {
+  return impl_->mapping->tenant(static_cast<std::uint16_t>(tenant)).used.load();
+}
+
+std::size_t BlockStore::purge(TenantId tenant) noexcept {
+  std::vector<BlockKey> keys;
+  impl_->table->list_keys_of(static_cast<std::uint16_t>(tenant), keys);
+  return erase(keys);
+}
+
+Status BlockStore::set_codec(std::size_t tier, const Codec& codec, LayerRange layers) {
+  if (tier >= impl_->tiers.size()) return {Code::not_found, "no such tier"};
+  impl_->tiers[tier]->set_codec(codec, layers);
+  return {};
+}
+
+const std::vector<BlockLayout>& BlockStore::layouts() const noexcept {
+  return impl_->services.layouts;
+}
+std::size_t BlockStore::tier_count() const noexcept {
+  return impl_->tiers.size();
+}
+
+}  // namespace speckv

@@ -1,0 +1,154 @@
+#include "store/transfer.hpp"
+
+#include <algorithm>
+
+#include "base/checksum.hpp"
+
+namespace speckv {
+namespace {
+
+// Deals out the caller's pieces, some bytes at a time.
+class PieceCursor {
+ public:
+  explicit PieceCursor(std::span<const MutableBytes> pieces) : pieces_(pieces) {}
+
+  // The next `bytes`, as pieces appended to `out`. REQUIRES: that many are left.
+  void take(std::uint64_t bytes, std::vector<MutableBytes>& out) {
+    while (bytes > 0) {
+      const MutableBytes rest = pieces_[piece_].subspan(offset_);
+      const std::size_t part = std::min<std::uint64_t>(bytes, rest.size());
+      if (part > 0) out.push_back(rest.first(part));
+      bytes -= part;
+      offset_ += part;
+      if (offset_ == pieces_[piece_].size()) {
+        ++piece_;
+        offset_ = 0;
+      }
+    }
+  }
+
+ private:
+  std::span<const MutableBytes> pieces_;
+  std::size_t piece_ = 0;
+  std::size_t offset_ = 0;
+};
+
+// Headers are checked once and used after, so they are used from memory that nobody else
+// can change in between: a tier's may be shared, or lose a bit.
+Bytes own_header(const BlockLayout& layout, Bytes header, Scratch& scratch) {
+  const std::uint64_t bytes =
+      std::min<std::uint64_t>(frame_header_bytes(layout.layers), header.size());
+  const MutableBytes copy = scratch.get(bytes);
+  if (header.data() != copy.data()) std::copy_n(header.begin(), bytes, copy.begin());
+  return copy;
+}
+
+// Whether a frame's layers are already written as the codecs would. A lossy layer bound
+// for another lossy codec stays as it is: quantising twice would lose twice.
+bool keeps_codecs(const BlockLayout& layout, Bytes header, const LayerCodecs& codecs) {
+  for (std::uint32_t l = 0; l < layout.layers; ++l) {
+    const CodecId is = frame_layer(header, l).codec;
+    const CodecId wanted = codecs.of(l).id();
+    if (is != wanted && (is == CodecId::raw || wanted == CodecId::raw)) return false;
+  }
+  return true;
+}
+
+Code copy_frame(const BlockLayout& layout, Bytes header, Bytes frame,
+                const FrameInfo& info, MutableBytes out) {
+  std::copy(header.begin(), header.end(), out.begin());
+  std::uint64_t end = header.size();
+  for (std::uint32_t l = 0; l < layout.layers; ++l) {
+    const FrameLayer layer = frame_layer(header, l);
+    std::fill(out.begin() + static_cast<std::ptrdiff_t>(end),
+              out.begin() + static_cast<std::ptrdiff_t>(layer.offset), std::byte{0});
+    const std::uint32_t crc = copy_crc32c(0, out.data() + layer.offset,
+                                          frame.subspan(layer.offset, layer.bytes),
+                                          info.frame_bytes >= kStreamBytes);
+    if (crc != layer.crc) return Code::corrupted;
+    end = layer.offset + layer.bytes;
+  }
+  std::fill(out.begin() + static_cast<std::ptrdiff_t>(end),
+            out.begin() + static_cast<std::ptrdiff_t>(info.frame_bytes), std::byte{0});
+  return Code::ok;
+}
+
+}  // namespace
+
+std::uint64_t encode_block(const BlockLayout& layout, const LayerCodecs& codecs,
+                           BlockKey key, std::uint32_t first_position, Bytes profile,
+                           std::span<const MutableBytes> memory, MutableBytes out,
+                           CodingScratch& scratch) {
+  scratch.sources.assign(memory.begin(), memory.end());
+  const FrameSource source{key, first_position, scratch.sources, profile};
+  return encode_frame(layout, codecs, source, out,
+                      scratch.layer.get(layout.layer_bytes()),
+                      layout.bytes() >= kStreamBytes);
+}
+
+Code decode_block(const BlockLayout& layout, BlockKey key, Bytes header, Bytes frame,
+                  std::uint64_t frame_offset, std::uint64_t frame_bytes,
+                  std::uint32_t first, std::uint32_t count, Bytes profile,
+                  std::span<const MutableBytes> memory, std::atomic<std::uint32_t>* ready,
+                  CodingScratch& scratch) {
+  FrameInfo info;
+  header = own_header(layout, header, scratch.header);
+  const Code accepted = read_frame_header(layout, key, header, frame_bytes, info);
+  if (accepted != Code::ok) return accepted;
+  PieceCursor cursor(memory);
+  for (std::uint32_t l = first; l < first + count; ++l) {
+    const FrameLayer layer = frame_layer(header, l);
+    if (layer.offset < frame_offset ||
+        layer.offset - frame_offset + layer.bytes > frame.size()) {
+      return Code::corrupted;
+    }
+    scratch.pieces.clear();
+    cursor.take(layout.layer_bytes(), scratch.pieces);
+    const Code decoded = decode_layer(
+        layout, info, l, layer, frame.subspan(layer.offset - frame_offset, layer.bytes),
+        profile, scratch.pieces, scratch.layer.get(layout.layer_bytes()),
+        layout.layer_bytes() * count >= kStreamBytes);
+    if (decoded != Code::ok) return decoded;
+    // release: whoever reads the count sees the layer's bytes.
+    if (ready != nullptr) ready->store(l - first + 1, std::memory_order_release);
+  }
+  return Code::ok;
+}
+
+Code transcode(const BlockLayout& layout, BlockKey key, Bytes frame,
+               const LayerCodecs& codecs, Bytes profile, MutableBytes out,
+               std::uint64_t& out_bytes, CodingScratch& scratch) {
+  FrameInfo info;
+  const Bytes header = own_header(layout, frame, scratch.header);
+  const Code accepted = read_frame_header(layout, key, header, frame.size(), info);
+  if (accepted != Code::ok) return accepted;
+  if (keeps_codecs(layout, header, codecs)) {
+    out_bytes = info.frame_bytes;
+    return copy_frame(layout, header, frame, info, out);
+  }
+  const MutableBytes plain = scratch.plain.get(layout.bytes());
+  const Code decoded =
+      decode_block(layout, key, header, frame, 0, info.frame_bytes, 0, layout.layers,
+                   profile, {&plain, 1}, nullptr, scratch);
+  if (decoded != Code::ok) return decoded;
+  out_bytes = encode_block(layout, codecs, key, info.first_position, profile, {&plain, 1},
+                           out, scratch);
+  return Code::ok;
+}
+
+Code verify_frame(const BlockLayout& layout, BlockKey key, Bytes frame) {
+  FrameInfo info;
+  Scratch scratch;
+  const Bytes header = own_header(layout, frame, scratch);
+  const Code accepted = read_frame_header(layout, key, header, frame.size(), info);
+  if (accepted != Code::ok) return accepted;
+  for (std::uint32_t l = 0; l < layout.layers; ++l) {
+    const FrameLayer layer = frame_layer(header, l);
+    if (crc32c(0, frame.subspan(layer.offset, layer.bytes)) != layer.crc) {
+      return Code::corrupted;
+    }
+  }
+  return Code::ok;
+}
+
+}  // namespace speckv
