@@ -1,0 +1,143 @@
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+
+#include "device/open.hpp"
+
+namespace speckv {
+namespace {
+
+constexpr mode_t kOwnerOnly = 0600;  // KV is derived from what users wrote
+
+int open_once(const DeviceUri& uri, int flags) {
+  flags |= O_RDWR | O_CLOEXEC;
+  if (uri.scheme == Scheme::shm) return ::shm_open(uri.path.c_str(), flags, kOwnerOnly);
+  return ::open(uri.path.c_str(), flags | O_NOCTTY, kOwnerOnly);
+}
+
+void remove_name(const DeviceUri& uri) {
+  if (uri.scheme == Scheme::shm) {
+    ::shm_unlink(uri.path.c_str());
+  } else {
+    ::unlink(uri.path.c_str());
+  }
+}
+
+// Whether the file system has no room for it, which is better asked than tried: trying
+// would take all that others need, too, before it failed.
+bool is_too_large(int fd, std::uint64_t size) {
+  struct stat st {};
+  struct statvfs fs {};
+  if (::fstat(fd, &st) != 0 || ::fstatvfs(fd, &fs) != 0 || fs.f_blocks == 0) return false;
+  const auto have = static_cast<std::uint64_t>(st.st_blocks) * 512;
+  return size > have && (size - have) / fs.f_frsize > fs.f_bavail;
+}
+
+// Allocates [0, size) of a file that is `old` long. Returns an errno.
+int reserve(int fd, std::uint64_t old, std::uint64_t size) {
+  int error = 0;
+  if (is_too_large(fd, size)) return ENOSPC;
+  do {
+    error = ::fallocate(fd, 0, 0, static_cast<off_t>(size)) == 0 ? 0 : errno;
+  } while (error == EINTR);
+  // No fallocate here: the C library writes to every block of the new part instead.
+  if (error == EOPNOTSUPP && old < size) {
+    error =
+        ::posix_fallocate(fd, static_cast<off_t>(old), static_cast<off_t>(size - old));
+  }
+  return error == EOPNOTSUPP ? 0 : error;
+}
+
+Status wrong_size(const DeviceUri& uri, std::uint64_t actual, const char* rule) {
+  return {Code::invalid_argument, "device \"" + uri.text + "\": it is " +
+                                      std::to_string(actual) + " bytes long; " + rule};
+}
+
+Status size_regular(const DeviceUri& uri, Backing& backing) {
+  if (uri.size == 0 && backing.size == 0) {
+    return wrong_size(uri, 0, "give its size with ?size=");
+  }
+  if (uri.size != 0 && backing.size > uri.size) {
+    return wrong_size(uri, backing.size, "give at least that size, or none");
+  }
+  const std::uint64_t size = uri.size != 0 ? uri.size : backing.size;
+  const int error = reserve(backing.fd.get(), backing.size, size);
+  if (error != 0) {
+    [[maybe_unused]] const int undone =
+        ::ftruncate(backing.fd.get(), static_cast<off_t>(backing.size));
+    return os_error("device \"" + uri.text + "\": reserving its bytes", error);
+  }
+  backing.size = size;
+  return {};
+}
+
+// The kernel states a devdax device's size in sysfs only.
+std::uint64_t devdax_size(const struct stat& st) {
+  std::ifstream file("/sys/dev/char/" + std::to_string(major(st.st_rdev)) + ":" +
+                     std::to_string(minor(st.st_rdev)) + "/size");
+  std::uint64_t size = 0;
+  return file >> size ? size : 0;
+}
+
+Status size_device(const DeviceUri& uri, Backing& backing) {
+  if (backing.size == 0) return wrong_size(uri, 0, "it is not a device that keeps bytes");
+  if (uri.size > backing.size) return wrong_size(uri, backing.size, "it cannot grow");
+  if (uri.size != 0) backing.size = uri.size;
+  return {};
+}
+
+Status find_size(const DeviceUri& uri, Backing& backing) {
+  struct stat st {};
+  const int fd = backing.fd.get();
+  if (::fstat(fd, &st) != 0) return os_error("device \"" + uri.text + "\"", errno);
+  if (S_ISREG(st.st_mode)) {
+    backing.size = static_cast<std::uint64_t>(st.st_size);
+    return size_regular(uri, backing);
+  }
+  if (S_ISBLK(st.st_mode)) {
+    backing.kind = Backing::Kind::block;
+    if (::ioctl(fd, BLKGETSIZE64, &backing.size) != 0) backing.size = 0;
+    return size_device(uri, backing);
+  }
+  if (S_ISCHR(st.st_mode) && uri.scheme == Scheme::dax) {
+    backing.kind = Backing::Kind::character;
+    backing.size = devdax_size(st);
+    return size_device(uri, backing);
+  }
+  return {Code::invalid_argument,
+          "device \"" + uri.text + "\": neither a file nor a device that keeps bytes"};
+}
+
+}  // namespace
+
+DeviceInfo info_from(const DeviceUri& uri) {
+  DeviceInfo info;
+  info.name = uri.text;
+  info.timeout = uri.timeout;
+  return info;
+}
+
+Result<Backing> open_backing(const DeviceUri& uri) {
+  Backing backing;
+  // O_EXCL first: only what this call created may be removed when sizing it fails.
+  backing.fd = Fd(uri.size == 0 ? -1 : open_once(uri, O_CREAT | O_EXCL));
+  const bool created = static_cast<bool>(backing.fd);
+  if (!created && (uri.size == 0 || errno == EEXIST)) backing.fd = Fd(open_once(uri, 0));
+  if (!backing.fd) return os_error("device \"" + uri.text + "\"", errno);
+  Status status = find_size(uri, backing);
+  if (!status.ok()) {
+    if (created) remove_name(uri);
+    return status;
+  }
+  return backing;
+}
+
+}  // namespace speckv

@@ -1,0 +1,34 @@
+#include "device/open.hpp"
+
+#include "cxlspeckv/devices.hpp"
+
+namespace speckv {
+namespace {
+
+OpenedDevice open_scheme(const DeviceUri& uri) {
+  switch (uri.scheme) {
+    case Scheme::dram:
+    case Scheme::numa:
+    case Scheme::soft:
+      return open_anonymous(uri);
+    case Scheme::dax:
+    case Scheme::shm:
+      return open_mapped(uri);
+    case Scheme::file:
+      return open_file(uri);
+  }
+  return Status(Code::internal, "a scheme without an opener");
+}
+
+}  // namespace
+
+OpenedDevice open_device(std::string_view name) {
+  Result<DeviceUri> parsed = parse_uri(name);
+  if (!parsed.ok()) return parsed.error();
+  const DeviceUri uri = std::move(*parsed);
+  OpenedDevice device = open_scheme(uri);
+  if (!device.ok() || !uri.throttle) return device;
+  return throttled(std::move(*device), *uri.throttle);
+}
+
+}  // namespace speckv

@@ -1,0 +1,59 @@
+// cxlspeckv/open_store.hpp -- a store described in names, opened in one call.
+//
+// What the C API, speckvctl, the demo and bindings have in common: tiers by URI, codecs
+// and policies by name, and a store that is shared by name.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cxlspeckv/store.hpp"
+
+namespace speckv {
+
+struct CodecConfig {
+  LayerRange layers{};
+  std::string codec{};
+};
+
+struct TierConfig {
+  std::string device{};               // URI, as open_device() takes it
+  std::string codec{};                // "": raw
+  std::vector<CodecConfig> layers{};  // exceptions to `codec`; the last match counts
+  std::string policy{};               // "": lru
+  std::string name{};          // "": the URI's scheme and the tier's number, "dram0"
+  std::uint64_t capacity = 0;  // bytes of the device to use; 0: all of it
+  Admission admission = Admission::always;
+};
+
+struct StoreConfig {
+  std::vector<BlockLayout> layouts{};
+  std::vector<TierConfig> tiers{};  // fastest first
+  // "": private. Else the store of that name, shared by every process that opens it with
+  // equal layouts and tiers: "shm:/kv", or the path of a pool file. Its "dram:" tiers are
+  // then shared memory that lasts until remove_store().
+  std::string name{};
+  std::vector<std::byte> profile{};
+  std::uint64_t max_blocks = 0;
+  Clock* clock = nullptr;
+  EventSink* events = nullptr;
+  LogSink log{};
+};
+
+// Opens the devices and looks up the names; what is left to do is BlockStore::open(). For
+// callers that want to look at the devices, or wrap them. A device's note goes to the
+// log.
+Result<StoreOptions> resolve_store(const StoreConfig& config);
+
+// resolve_store(), the shared index if there is a name, and BlockStore::open(). Any
+// thread.
+Result<std::unique_ptr<BlockStore>> open_store(const StoreConfig& config);
+
+// Forgets a shared store: its index and its tiers in memory, not its pool files.
+// Processes that have it open keep what they have. not_found: there is none.
+Status remove_store(const std::string& name);
+
+}  // namespace speckv
