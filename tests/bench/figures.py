@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Runs the benchmarks and judges their figures: figures.py BUILD [--json FILE] [NAME]
+
+Each benchmark is a program that takes --json FILE and writes {"machine", "figures": [{"name",
+"value", "unit", "baseline", ...}]}. The bars of the table stand here; other figures may bring
+a bar of their own. A figure of the table that is missing, or null without a "skipped" reason,
+fails. Exit status: 0 all hold, 1 one does not, 2 usage.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+# name: (program, bar, direction). ">=" higher is better, "<=" lower is better. Ratios are
+# medians of at least five interleaved pairs in one run. docs/performance.md says more.
+FIGURES = {
+    "raw_save_dram_1_thread": ("copy_bench", 0.95, ">="),
+    "raw_load_dram_1_thread": ("copy_bench", 0.95, ">="),
+    "raw_save_dram_2_threads": ("copy_bench", 0.90, ">="),
+    "raw_load_dram_2_threads": ("copy_bench", 0.90, ">="),
+    "match_ns_per_key": ("match_bench", 200, "<="),
+    "memory_beyond_tiers": ("match_bench", 1.0, "<="),  # of 2 % of capacity + 64 MiB
+    "file_read_against_fio": ("file_bench", 0.90, ">="),
+    "file_durable_write_against_fio": ("file_bench", 0.90, ">="),
+    "demo_tiers_against_recompute": ("cxlspeckv_demo", 3.0, ">="),
+    "demo_tiers_against_all_fast": ("cxlspeckv_demo", 0.8, ">="),
+}
+
+
+def program_path(build, program):
+    folder = "host" if program == "cxlspeckv_demo" else "tests/bench"
+    return build / folder / program
+
+
+def measure(build, program):
+    """What one benchmark says, or an error as a string."""
+    path = program_path(build, program)
+    if not path.exists():
+        return f"{program} is not built"
+    with tempfile.TemporaryDirectory() as folder:
+        report = pathlib.Path(folder) / "report.json"
+        print(f"\n== {program}", flush=True)
+        status = subprocess.run([path, "--json", report], check=False).returncode
+        if status:
+            return f"{program} ended with {status}"
+        try:
+            return json.loads(report.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            return f"{program} wrote no report: {error}"
+
+
+def judge(figure, bar, direction):
+    """The figure with its bar, and whether it holds (None: no bar, or skipped for a reason)."""
+    value = figure.get("value")
+    holds = False
+    if bar is None or (value is None and figure.get("skipped")):
+        holds = None
+    elif isinstance(value, (int, float)):
+        holds = value >= bar if direction == ">=" else value <= bar
+    return figure | {"value": value, "bar": bar, "direction": direction, "holds": holds}
+
+
+def collect(build, programs):
+    """The machine, and a judged figure for every row of the table; others as they come."""
+    machine, judged = None, []
+    for program in programs:
+        report = measure(build, program)
+        found = {}
+        if isinstance(report, dict):
+            machine = machine or report.get("machine")
+            found = {figure["name"]: figure for figure in report["figures"]}
+        for name, (owner, bar, direction) in FIGURES.items():
+            if owner == program:
+                missing = report if isinstance(report, str) else "the program did not tell it"
+                figure = found.pop(name, {"name": name, "value": None, "missing": missing})
+                judged.append(judge(figure, bar, direction))
+        judged += [judge(figure, figure.get("bar"), figure.get("direction", ">="))
+                   for figure in found.values()]
+    return {"machine": machine, "figures": judged}
+
+
+def table(figures):
+    words = {True: "holds", False: "DOES NOT HOLD", None: "SKIPPED"}
+    print(f"\n{'figure':34} {'value':>10} {'unit':8} {'bar':>9}  verdict")
+    for f in figures:
+        value = "-" if f["value"] is None else f"{f['value']:.4g}"
+        bar = "" if f["bar"] is None else f"{f['direction']} {f['bar']:g}"
+        verdict = "" if f["bar"] is None else words[f["holds"]]
+        reason = f.get("skipped") or f.get("missing") or ""
+        print(f"{f['name']:34} {value:>10} {f.get('unit', ''):8} {bar:>9}  {verdict} {reason}".rstrip())
+
+
+def main(arguments):
+    build, out, names = pathlib.Path(arguments[0]), None, []
+    words = iter(arguments[1:])
+    for word in words:
+        if word == "--json":
+            out = next(words)
+        else:
+            names.append(word)
+    programs = list(dict.fromkeys(owner for owner, _, _ in FIGURES.values()))
+    extra = sorted(p.name for p in (build / "tests/bench").glob("*_bench"))
+    programs += [p for p in extra if p not in programs]
+    if unknown := [name for name in names if name not in programs]:
+        print(f"no such benchmark: {unknown[0]}; there are: {' '.join(programs)}", file=sys.stderr)
+        return 2
+    result = collect(build, names or programs)
+    table(result["figures"])
+    if out:
+        pathlib.Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 1 if any(figure["holds"] is False for figure in result["figures"]) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

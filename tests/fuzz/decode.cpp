@@ -1,0 +1,88 @@
+// Any bytes to the frame reader and to every codec: nothing is written outside its spans,
+// and the answer is ok or corrupted.
+//
+// Input: byte 0 picks the codec (or a whole frame), byte 1 the layout; the rest are the
+// encoded bytes. Spans are heap blocks of exactly their size, so that AddressSanitizer
+// sees a byte too far.
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
+
+#include "base/checksum.hpp"
+#include "base/endian.hpp"
+#include "codec/frame.hpp"
+
+namespace {
+
+using namespace speckv;
+
+constexpr BlockLayout kLayouts[] = {
+    {1, 1, 16, 16, DType::f16}, {1, 2, 7, 5, DType::bf16},
+    {2, 1, 80, 17, DType::f16}, {3, 1, 320, 16, DType::bf16, BlockLayout::Kind::latent},
+    {1, 1, 1, 1, DType::f16},
+};
+constexpr BlockKey kKey{1, 2};
+
+struct Buffer {
+  explicit Buffer(std::size_t bytes)
+      : data(std::make_unique<std::byte[]>(bytes)), size(bytes) {}
+  MutableBytes span() const { return {data.get(), size}; }
+  std::unique_ptr<std::byte[]> data;
+  std::size_t size;
+};
+
+void expect(bool condition) {
+  if (!condition) std::abort();
+}
+
+void decode_with(const Codec& codec, const BlockLayout& layout, Bytes encoded) {
+  if (!codec.supports(layout)) return;
+  const Buffer plain(layout.layer_bytes());
+  const Code code = codec.decode({layout}, encoded, plain.span());
+  expect(code == Code::ok || code == Code::corrupted);
+}
+
+// As a store reads it. Both checksums are made right, or nothing would get past them.
+void read_frame(const BlockLayout& layout, Bytes input) {
+  const std::uint64_t header_bytes = frame_header_bytes(layout.layers);
+  if (input.size() < header_bytes) return;
+  const Buffer frame(input.size());
+  std::copy(input.begin(), input.end(), frame.span().begin());
+  store_le(frame.data.get() + 44, std::uint32_t{0});
+  store_le(frame.data.get() + 44, crc32c(0, frame.span().first(header_bytes)));
+
+  FrameInfo info;
+  const Code read = read_frame_header(layout, kKey, frame.span(), frame.size, info);
+  expect(read == Code::ok || read == Code::corrupted);
+  if (read != Code::ok) return;
+  expect(info.frame_bytes <= frame.size);
+  for (std::uint32_t i = 0; i < layout.layers; ++i) {
+    FrameLayer layer = frame_layer(frame.span(), i);
+    expect(layer.offset + layer.bytes <= info.frame_bytes);
+    const Bytes encoded = frame.span().subspan(layer.offset, layer.bytes);
+    layer.crc = crc32c(0, encoded);
+    const Buffer plain(layout.layer_bytes()), scratch(layout.layer_bytes());
+    const std::size_t half = plain.size / 2;
+    const MutableBytes pieces[] = {plain.span().first(half), plain.span().subspan(half)};
+    const Code code = decode_layer(layout, info, i, layer, encoded, {}, pieces,
+                                   scratch.span(), half % 2 != 0);
+    expect(code == Code::ok || code == Code::corrupted);
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size < 2) return 0;
+  const auto codecs = builtin_codecs();
+  const std::size_t pick = data[0] % (codecs.size() + 1);
+  const BlockLayout& layout = kLayouts[data[1] % std::size(kLayouts)];
+  const Bytes rest = std::as_bytes(std::span(data + 2, size - 2));
+  if (pick < codecs.size()) {
+    decode_with(*codecs[pick], layout, rest);
+  } else {
+    read_frame(layout, rest);
+  }
+  return 0;
+}

@@ -1,0 +1,118 @@
+// Two processes on one named store, whose memory tier is shared by that name.
+#include <string>
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cxlspeckv/open_store.hpp"
+
+#include "support/store_fixture.hpp"
+
+namespace speckv {
+namespace {
+
+StoreConfig config_of(const std::string& name) {
+  StoreConfig config;
+  config.layouts = {test::small_layout()};
+  config.tiers = {{.device = "dram:1M"}};
+  config.name = name;
+  return config;
+}
+
+class SharedStore : public ::testing::Test {
+ protected:
+  void SetUp() override { (void)remove_store(name_); }
+  void TearDown() override { (void)remove_store(name_); }
+  const std::string name_ = "shm:/cxlspeckv-test-" + std::to_string(getpid());
+};
+
+Code save(BlockStore& store, std::uint64_t number) {
+  auto bytes = test::bytes_of_block(test::small_layout(), number);
+  const RegionId region = *store.attach(bytes);
+  const Segment where{region, 0, bytes.size()};
+  const BlockTransfer block{test::key_of(number), {&where, 1}, 0, {}};
+  Operation op = store.save({&block, 1});
+  (void)op.wait();
+  return op.code(0);
+}
+
+bool has(BlockStore& store, std::uint64_t number) {
+  std::vector<std::byte> bytes(test::small_layout().bytes());
+  const RegionId region = *store.attach(bytes);
+  const Segment where{region, 0, bytes.size()};
+  const BlockTransfer block{test::key_of(number), {&where, 1}, 0, {}};
+  Operation op = store.load({&block, 1});
+  return op.wait().ok() && bytes == test::bytes_of_block(test::small_layout(), number);
+}
+
+// Runs `work` in a child that then ends without any clean-up, as if it were killed.
+template <class Work>
+int in_child(Work&& work) {
+  const pid_t child = fork();
+  if (child == 0) _exit(work());
+  int status = -1;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST_F(SharedStore, a_child_finds_what_its_parent_saved_and_the_reverse) {
+  auto store = open_store(config_of(name_));
+  ASSERT_TRUE(store.ok()) << store.error().message();
+  ASSERT_EQ(save(**store, 1), Code::ok);
+  EXPECT_EQ(in_child([this] {
+              auto mine = open_store(config_of(name_));
+              if (!mine) return 1;
+              if (!has(**mine, 1)) return 2;
+              return save(**mine, 2) == Code::ok ? 0 : 3;
+            }),
+            0);
+  EXPECT_TRUE(has(**store, 2));
+}
+
+TEST_F(SharedStore, what_the_dead_had_pinned_can_be_evicted_again) {
+  auto store = open_store(config_of(name_));
+  ASSERT_TRUE(store.ok()) << store.error().message();
+  ASSERT_EQ(save(**store, 1), Code::ok);
+  EXPECT_EQ(in_child([this] {
+              auto mine = open_store(config_of(name_));
+              if (!mine) return 1;
+              auto pin = (*mine)->pin(test::key_of(1));
+              // Ends with the pin held: _exit() runs no destructor.
+              return pin.ok() && (*mine)->stats(0).pinned > 0 ? 0 : 2;
+            }),
+            0);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while ((*store)->stats(0).pinned > 0 && std::chrono::steady_clock::now() < give_up) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ((*store)->stats(0).pinned, 0U);
+}
+
+TEST_F(SharedStore, outlives_all_its_processes_until_it_is_removed) {
+  EXPECT_EQ(in_child([this] {
+              auto mine = open_store(config_of(name_));
+              return mine.ok() && save(**mine, 1) == Code::ok ? 0 : 1;
+            }),
+            0);
+  {
+    auto store = open_store(config_of(name_));
+    ASSERT_TRUE(store.ok()) << store.error().message();
+    EXPECT_TRUE(has(**store, 1));
+  }
+  EXPECT_TRUE(remove_store(name_).ok());
+  EXPECT_EQ(remove_store(name_).code(), Code::not_found);
+}
+
+TEST_F(SharedStore, is_refused_with_other_layouts) {
+  auto store = open_store(config_of(name_));
+  ASSERT_TRUE(store.ok());
+  StoreConfig other = config_of(name_);
+  other.layouts[0].layers = 4;
+  auto refused = open_store(other);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), Code::invalid_argument) << refused.error().message();
+}
+
+}  // namespace
+}  // namespace speckv

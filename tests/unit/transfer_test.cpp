@@ -1,0 +1,267 @@
+// What TransferOptions and tiers promise: fences, deadlines, cancelling, completion
+// queues, durability, admission, codecs that change while the store runs, several
+// layouts.
+#include <atomic>
+#include <map>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "cxlspeckv/devices.hpp"
+
+#include "support/fault_device.hpp"
+#include "support/store_fixture.hpp"
+
+namespace speckv {
+namespace {
+
+using test::FaultDevice;
+using test::frame_bytes;
+using test::HeapDevice;
+using test::key_of;
+using test::small_layout;
+using test::StoreUnderTest;
+using test::tier_on;
+using Kind = HeapDevice::Kind;
+using std::chrono::milliseconds;
+
+std::shared_ptr<HeapDevice> memory_for(std::uint64_t blocks) {
+  return std::make_shared<HeapDevice>(blocks * frame_bytes(small_layout()), Kind::memory);
+}
+std::shared_ptr<HeapDevice> heap(Kind kind) {
+  return std::make_shared<HeapDevice>(4 << 20, kind);
+}
+StoreOptions store_on(std::vector<std::shared_ptr<Device>> devices) {
+  StoreOptions options;
+  options.layouts = {small_layout()};
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    options.tiers.push_back(tier_on("t" + std::to_string(i), devices[i]));
+  }
+  return options;
+}
+
+// One block that waits in the caller's memory, with the segment that says where.
+struct Lent {
+  Lent(StoreUnderTest& store, std::uint64_t number, std::size_t slot = 0)
+      : where(store.place(slot)), transfer{key_of(number), {&where, 1}, 0, {}} {
+    const auto bytes = test::bytes_of_block(small_layout(), number);
+    std::copy(bytes.begin(), bytes.end(), store.bytes(slot).begin());
+  }
+  Segment where;
+  BlockTransfer transfer;
+};
+
+struct Gate {
+  std::atomic<bool> open{false};
+  ReadyFence fence{[](void* self) { return static_cast<Gate*>(self)->open.load(); },
+                   this};
+};
+
+TEST(Transfer, lent_memory_is_not_touched_before_its_fence_is_ready) {
+  for (const Kind kind : {Kind::memory, Kind::volatile_disk}) {
+    StoreUnderTest store(store_on({heap(kind)}));
+    ASSERT_TRUE(store) << store.error().message();
+    Lent block(store, 1);
+    Gate gate;
+    TransferOptions options;
+    options.fence = &gate.fence;
+    std::fill(store.bytes(0).begin(), store.bytes(0).end(), std::byte{0});
+    Operation save = store->save({&block.transfer, 1}, options);
+    EXPECT_EQ(save.wait_for(milliseconds(20)).code(), Code::timed_out);
+    const Lent written_late(store, 1);  // as a GPU would, just before the fence
+    gate.open = true;
+    EXPECT_TRUE(save.wait().ok());
+    EXPECT_EQ(store.load(1), Code::ok);
+  }
+}
+
+TEST(Transfer, a_deadline_ends_a_wait_for_a_fence_that_never_opens) {
+  StoreUnderTest store(store_on({memory_for(8)}));
+  ASSERT_TRUE(store);
+  Lent block(store, 1);
+  Gate gate;
+  TransferOptions options;
+  options.fence = &gate.fence;
+  options.deadline = milliseconds(30);
+  Operation save = store->save({&block.transfer, 1}, options);
+  EXPECT_EQ(save.wait().code(), Code::timed_out);
+  EXPECT_EQ(store.load(1), Code::not_found);
+}
+
+TEST(Transfer, cancelling_ends_what_has_not_begun) {
+  StoreUnderTest store(store_on({memory_for(8)}));
+  ASSERT_TRUE(store);
+  Lent block(store, 1);
+  Gate gate;
+  TransferOptions options;
+  options.fence = &gate.fence;
+  Operation save = store->save({&block.transfer, 1}, options);
+  save.cancel();
+  EXPECT_EQ(save.wait().code(), Code::cancelled);
+}
+
+TEST(Transfer, operations_report_to_one_eventfd_whether_inline_or_not) {
+  StoreUnderTest store(store_on({memory_for(8), heap(Kind::disk)}));
+  ASSERT_TRUE(store);
+  auto completions = EventfdCompletionQueue::create();
+  ASSERT_TRUE(completions.ok());
+  TransferOptions options;
+  options.completions = &(*completions)->queue();
+  Lent one(store, 1, 0), two(store, 2, 1), absent(store, 3, 2);
+  options.tag = 11;
+  Operation inline_save = store->save({&one.transfer, 1}, options);
+  EXPECT_TRUE(inline_save.done());
+  options.tag = 12;
+  options.durable = true;
+  Operation durable_save = store->save({&two.transfer, 1}, options);
+  options.durable = false;
+  options.tag = 13;
+  Operation load = store->load({&absent.transfer, 1}, options);
+  std::map<std::uint64_t, Code> seen;
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (seen.size() < 3 && std::chrono::steady_clock::now() < give_up) {
+    ASSERT_TRUE((*completions)->queue().wait(std::chrono::seconds(10)));
+    CompletionQueue::Entry entries[4];
+    const std::size_t n = (*completions)->drain(entries);
+    for (std::size_t i = 0; i < n; ++i)
+      seen[entries[i].tag] = entries[i].code;
+  }
+  EXPECT_EQ(seen, (std::map<std::uint64_t, Code>{
+                      {11, Code::ok}, {12, Code::ok}, {13, Code::not_found}}));
+  EXPECT_TRUE(durable_save.done());
+}
+
+TEST(Transfer, a_durable_save_is_answered_after_its_flush) {
+  test::FaultOptions faults;
+  faults.write_cache = true;
+  const auto disk = heap(Kind::disk);
+  const auto cut = std::make_shared<FaultDevice>(disk, faults);
+  {
+    StoreUnderTest store(store_on({memory_for(8), cut}));
+    ASSERT_TRUE(store) << store.error().message();
+    EXPECT_EQ(store.save(1), Code::ok);  // in memory only
+    TransferOptions options;
+    options.durable = true;
+    EXPECT_EQ(store.save(1, options), Code::ok);
+    EXPECT_EQ(store.save(2, options), Code::ok);
+    cut->power_cut(1);
+  }
+  StoreUnderTest store(store_on({memory_for(8), disk}));
+  ASSERT_TRUE(store) << store.error().message();
+  EXPECT_EQ(store.load(1), Code::ok);
+  EXPECT_EQ(store.load(2), Code::ok);
+}
+
+TEST(Transfer, durable_needs_a_persistent_tier) {
+  StoreUnderTest store(store_on({memory_for(8)}));
+  ASSERT_TRUE(store);
+  TransferOptions options;
+  options.durable = true;
+  EXPECT_EQ(store.save(1, options), Code::unsupported);
+  EXPECT_EQ(store->flush().code(), Code::unsupported);
+}
+
+TEST(Transfer, second_touch_admits_only_what_was_used_again) {
+  StoreOptions options = store_on({memory_for(8), heap(Kind::disk)});
+  options.tiers[1].admission = Admission::second_touch;
+  StoreUnderTest store(std::move(options));
+  ASSERT_TRUE(store);
+  EXPECT_EQ(store.save(1), Code::ok);
+  EXPECT_EQ(store.load(1), Code::ok);
+  for (std::uint64_t n = 100; n < 140; ++n)
+    EXPECT_EQ(store.save(n), Code::ok);
+  // Touched, it moves down in its own time; saves meanwhile step around it.
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (store.tier_of(1) != 1 && std::chrono::steady_clock::now() < give_up) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(store.tier_of(1), 1);
+  EXPECT_EQ(store.load(1), Code::ok);
+  EXPECT_EQ(store.tier_of(100), -1);  // not touched: it was forgotten
+  EXPECT_EQ(store->stats(1).blocks, 1U);
+}
+
+TEST(Transfer, a_codec_can_change_while_old_blocks_still_decode) {
+  StoreUnderTest store(store_on({memory_for(8)}));
+  ASSERT_TRUE(store);
+  EXPECT_EQ(store.save(1), Code::ok);
+  ASSERT_TRUE(store->set_codec(0, *find_codec("int8")).ok());
+  EXPECT_EQ(store.save(2), Code::ok);
+  EXPECT_EQ(store.load(1), Code::ok);
+  EXPECT_EQ(store.load(2), Code::internal);  // decoded, but lossy: not the same bytes
+  ASSERT_TRUE(store->set_codec(0, *find_codec("raw")).ok());
+  EXPECT_EQ(store.save(3), Code::ok);
+  EXPECT_EQ(store.load(3), Code::ok);
+  EXPECT_EQ(store->set_codec(1, *find_codec("raw")).code(), Code::not_found);
+}
+
+TEST(Transfer, layers_can_have_codecs_of_their_own) {
+  StoreOptions options = store_on({memory_for(8)});
+  options.tiers[0].per_layer = {{{1, 1}, find_codec("int8")}};
+  StoreUnderTest store(std::move(options));
+  ASSERT_TRUE(store);
+  EXPECT_EQ(store.save(1), Code::ok);
+  EXPECT_EQ(store.load(1), Code::internal);
+  const auto wanted = test::bytes_of_block(small_layout(), 1);
+  const auto layer = static_cast<std::ptrdiff_t>(small_layout().layer_bytes());
+  EXPECT_TRUE(std::equal(wanted.begin(), wanted.begin() + layer, store.bytes(1).begin()));
+  EXPECT_FALSE(
+      std::equal(wanted.begin() + layer, wanted.end(), store.bytes(1).begin() + layer));
+}
+
+TEST(Transfer, one_store_holds_several_layouts_and_refuses_to_mix_them) {
+  BlockLayout latent = small_layout();
+  latent.kind = BlockLayout::Kind::latent;
+  latent.dtype = DType::f32;
+  latent.layers = 3;
+  StoreOptions options = store_on({heap(Kind::memory), heap(Kind::disk)});
+  options.layouts.push_back(latent);
+  StoreUnderTest store(std::move(options));
+  ASSERT_TRUE(store) << store.error().message();
+  std::vector<std::byte> memory = test::bytes_of_block(latent, 7);
+  const std::vector<std::byte> wanted = memory;
+  const RegionId region = *store->attach(memory);
+  const Segment where{region, 0, latent.bytes()};
+  BlockTransfer block{key_of(7), {&where, 1}, 0, LayoutId{1}};
+  EXPECT_TRUE(store->save({&block, 1}).wait().ok());
+  EXPECT_EQ(store.save(8), Code::ok);
+  std::fill(memory.begin(), memory.end(), std::byte{0});
+  EXPECT_TRUE(store->load({&block, 1}).wait().ok());
+  EXPECT_EQ(memory, wanted);
+  Lent wrong(store, 7);  // the same key in the other layout
+  EXPECT_EQ(store->load({&wrong.transfer, 1}).wait().code(), Code::invalid_argument);
+  block.layout = LayoutId{2};
+  EXPECT_EQ(store->load({&block, 1}).wait().code(), Code::invalid_argument);
+}
+
+TEST(Transfer, memory_that_is_not_registered_or_of_another_size_is_refused) {
+  StoreUnderTest store(store_on({memory_for(8)}));
+  ASSERT_TRUE(store);
+  for (const Segment wrong :
+       {Segment{RegionId{77}, 0, small_layout().bytes()},
+        Segment{store.place(0).region, 1ULL << 40, small_layout().bytes()},
+        Segment{store.place(0).region, 0, small_layout().bytes() - 1},
+        Segment{store.place(0).region, ~0ULL, small_layout().bytes()}}) {
+    const BlockTransfer block{key_of(1), {&wrong, 1}, 0, {}};
+    EXPECT_EQ(store->save({&block, 1}).wait().code(), Code::invalid_argument);
+  }
+  EXPECT_EQ(store.load(1), Code::not_found);
+}
+
+TEST(Transfer, a_region_in_use_cannot_be_detached) {
+  StoreUnderTest store(store_on({memory_for(8)}));
+  ASSERT_TRUE(store);
+  Lent block(store, 1);
+  Gate gate;
+  TransferOptions options;
+  options.fence = &gate.fence;
+  Operation save = store->save({&block.transfer, 1}, options);
+  EXPECT_EQ(store->detach(block.where.region).code(), Code::busy);
+  gate.open = true;
+  EXPECT_TRUE(save.wait().ok());
+  EXPECT_TRUE(store->detach(block.where.region).ok());
+  EXPECT_EQ(store->detach(block.where.region).code(), Code::not_found);
+}
+
+}  // namespace
+}  // namespace speckv

@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""A second implementation of the codecs and frames, on exact fractions.
+
+Written from docs/block-format.md, so slow and so plain that it can be read against it. It
+checks the vectors in this folder; it changes them only when asked by name.
+
+    reference.py                  compare every file, exit 1 at a difference
+    reference.py --write FILE...  recompute what follows from the inputs in FILE
+"""
+
+import math
+import pathlib
+import struct
+import sys
+from fractions import Fraction
+
+HERE = pathlib.Path(__file__).parent
+FORMATS = {"f16": (10, 15), "bf16": (7, 127)}
+CODECS = {"raw": 1, "int8": 2, "int8_delta_rle": 3, "kvq4": 4}
+
+
+class Number:
+    """One 16-bit floating-point format."""
+
+    def __init__(self, dtype):
+        self.mantissa, self.bias = FORMATS[dtype]
+        self.infinity = 0x7FFF >> self.mantissa << self.mantissa
+        self.unit = Fraction(2) ** (1 - self.bias - self.mantissa)
+
+    def value(self, bits):
+        biased = (bits & 0x7FFF) >> self.mantissa
+        fraction = bits & ((1 << self.mantissa) - 1)
+        if biased:
+            fraction += 1 << self.mantissa
+        size = fraction * self.unit * 2 ** max(biased - 1, 0)
+        return -size if bits & 0x8000 else size
+
+    def spacing(self, size):
+        """Of the numbers around a magnitude."""
+        spacing = self.unit
+        while size >= spacing * 2 ** (self.mantissa + 1):
+            spacing *= 2
+        return spacing
+
+    def bits(self, value, rounding=round):
+        """Nearest even, or up with math.ceil; saturates; zero is positive."""
+        size = abs(value)
+        size = rounding(size / self.spacing(size)) * self.spacing(size)
+        steps, exponent = size / self.unit, 0
+        while steps >= 2 ** (self.mantissa + 1):
+            steps, exponent = steps / 2, exponent + 1
+        bits = min((exponent << self.mantissa) + int(steps), self.infinity - 1)
+        return bits | (0x8000 if value < 0 and bits else 0)
+
+    def inverse(self, scale):
+        """1 / scale to 13 significant bits."""
+        value, shift = 1 / self.value(scale), Fraction(1)
+        while value * shift < 4096:
+            shift *= 2
+        while value * shift >= 8192:
+            shift /= 2
+        return round(value * shift) / shift
+
+
+def padded(data):
+    return data + bytes(-len(data) % 64)
+
+
+def units(layout, plain):
+    """(is K, its rows of bit patterns) of every unit."""
+    row, rows = layout["dim"], layout["tokens"]
+    words = struct.unpack(f"<{len(plain) // 2}H", plain)
+    for at in range(0, len(words), row * rows):
+        is_key = layout["kind"] == "kv" and at < layout["heads"] * row * rows
+        yield is_key, [words[at + t * row : at + (t + 1) * row] for t in range(rows)]
+
+
+def int8_row(number, row):
+    amax = max(number.value(b & 0x7FFF) for b in row)
+    scale = number.bits(amax / 127)
+    if scale < 1 << number.mantissa:
+        scale = number.bits(amax / 127, math.ceil)
+    if scale == 0:
+        return 0, [0] * len(row), [0] * len(row)
+    inverse = number.inverse(scale)
+    steps = [max(-127, min(127, round(number.value(b) * inverse))) for b in row]
+    return scale, steps, [number.bits(q * number.value(scale)) for q in steps]
+
+
+def int8(number, layout, plain):
+    encoded, decoded = b"", []
+    for _, rows in units(layout, plain):
+        done = [int8_row(number, row) for row in rows]
+        encoded += padded(b"".join(struct.pack("<H", scale) for scale, _, _ in done))
+        encoded += padded(b"".join(struct.pack(f"{len(q)}b", *q) for _, q, _ in done))
+        decoded += [bits for _, _, row in done for bits in row]
+    return encoded, decoded
+
+
+def pairs(differences):
+    out, at = b"", 0
+    while at < len(differences):
+        end = at + 1
+        while end < len(differences) and end - at < 255 and differences[end] == differences[at]:
+            end += 1
+        out += bytes([differences[at], end - at])
+        at = end
+    return out
+
+
+def int8_delta_rle(number, layout, plain):
+    lengths, body, decoded = [], b"", []
+    for _, rows in units(layout, plain):
+        scales, sizes, data = b"", b"", b""
+        for row in rows:
+            scale, steps, values = int8_row(number, row)
+            differences = bytes((b - a) % 256 for a, b in zip([0] + steps, steps))
+            packed = pairs(differences)
+            packed = packed if len(packed) < len(row) else differences
+            scales += struct.pack("<H", scale)
+            sizes += struct.pack("<H", len(packed))
+            data += packed
+            decoded += values
+        lengths.append(len(padded(scales + sizes + data)))
+        body += padded(scales + sizes + data)
+    return padded(struct.pack(f"<{len(lengths)}I", *lengths)) + body, decoded
+
+
+def group(number, bits):
+    values = [number.value(b) for b in bits]
+    low, high = min(values), max(values)
+    scale = number.bits((high - low) / 15, math.ceil)
+    least = number.bits(number.spacing(max(abs(low), abs(high))))
+    scale = max(scale, least)
+    inverse = number.inverse(scale)
+    zero = -round(low * inverse)
+    steps = [max(0, min(15, round(v * inverse) + zero)) for v in values]
+    decoded = [number.bits((q - zero) * number.value(scale)) for q in steps]
+    return struct.pack("<Hh", scale, zero), steps, decoded
+
+
+def kvq4(number, layout, plain):
+    width = layout["dim"] if layout["dim"] <= 256 else 64
+    encoded, decoded = b"", []
+    for is_key, rows in units(layout, plain):
+        if is_key:
+            groups = [group(number, column) for column in zip(*rows)]
+            steps = [list(row) for row in zip(*(g[1] for g in groups))]
+            values = [list(row) for row in zip(*(g[2] for g in groups))]
+        else:
+            cut = [[row[i : i + width] for i in range(0, len(row), width)] for row in rows]
+            done = [[group(number, part) for part in row] for row in cut]
+            groups = [g for row in done for g in row]
+            steps = [[q for g in row for q in g[1]] for row in done]
+            values = [[v for g in row for v in g[2]] for row in done]
+        encoded += padded(b"".join(g[0] for g in groups))
+        nibbles = [q for row in steps for q in row]
+        encoded += padded(bytes(a | b << 4 for a, b in zip(nibbles[::2], nibbles[1::2])))
+        decoded += [v for row in values for v in row]
+    return encoded, decoded
+
+
+def code(name, layout, plain):
+    """One layer: (encoded bytes, decoded bytes)."""
+    if name == "raw":
+        return plain, plain
+    codec = {"int8": int8, "int8_delta_rle": int8_delta_rle, "kvq4": kvq4}[name]
+    encoded, decoded = codec(Number(layout["dtype"]), layout, plain)
+    return encoded, struct.pack(f"<{len(decoded)}H", *decoded)
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def frame(case):
+    """The whole frame of a case whose codec is a list, one a layer."""
+    layout, plain = case["layout"], case["plain"]
+    names = case["codec"].split(",")
+    size = len(plain) // len(names)
+    entries, body, decoded = b"", b"", b""
+    for index, name in enumerate(names):
+        part, values = code(name, layout, plain[index * size : (index + 1) * size])
+        entries += struct.pack("<IIHHI", len(part), crc32c(part), CODECS[name], 0, 0)
+        body += padded(part)
+        decoded += values
+    header = padded(bytes(48) + entries)
+    fixed = struct.pack("<IHHQQQQI", 0x424B5653, 1, len(names), case["key"] >> 64,
+                        case["key"] % 2**64, len(plain), len(header) + len(body),
+                        case["position"])
+    header = fixed + bytes(4) + header[48:]
+    header = fixed + struct.pack("<I", crc32c(header)) + header[48:]
+    return header + body, decoded
+
+
+# ---- Files: "word rest" lines; hexadecimal lines follow plain, encoded and decoded --------
+
+
+def read(path):
+    cases, field = [], None
+    for line in path.read_text(encoding="ascii").splitlines():
+        word, _, rest = line.partition(" ")
+        if not line or word == "#":
+            continue
+        if word == "case":
+            cases.append({"case": rest})
+        elif word == "layout":
+            parts = dict(part.split("=") for part in rest.split())
+            cases[-1]["layout"] = {
+                k: v if k in ("dtype", "kind") else int(v) for k, v in parts.items()
+            }
+        elif word == "key":
+            cases[-1]["key"] = int(rest, 16)
+        elif word == "position":
+            cases[-1]["position"] = int(rest)
+        elif word == "codec":
+            cases[-1]["codec"] = rest
+        elif word in ("plain", "encoded", "decoded"):
+            field = word
+            cases[-1][field] = b""
+        else:
+            cases[-1][field] += bytes.fromhex(line)
+    return cases
+
+
+def expected(case):
+    if "key" in case:
+        return frame(case)
+    return code(case["codec"], case["layout"], case["plain"])
+
+
+def write(path, cases):
+    comment = [line for line in path.read_text(encoding="ascii").splitlines() if line[:1] == "#"]
+    lines = comment
+    for case in cases:
+        case["encoded"], case["decoded"] = expected(case)
+        lines += ["", f"case {case['case']}", f"codec {case['codec']}"]
+        lines.append("layout " + " ".join(f"{k}={v}" for k, v in case["layout"].items()))
+        if "key" in case:
+            lines += [f"key {case['key']:032x}", f"position {case['position']}"]
+        for field in ("plain", "encoded", "decoded"):
+            lines.append(field)
+            data = case[field].hex()
+            lines += [data[at : at + 96] for at in range(0, len(data), 96)]
+    path.write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def main(arguments):
+    if arguments[:1] == ["--write"] and len(arguments) > 1:
+        for name in arguments[1:]:
+            write(HERE / name, read(HERE / name))
+            print(f"{name}: written; look at what changed before you commit it")
+        return 0
+    if arguments:
+        print(__doc__, file=sys.stderr)
+        return 2
+    wrong = 0
+    for path in sorted(HERE.glob("codec_*.txt")):
+        for case in read(path):
+            good = expected(case) == (case["encoded"], case["decoded"])
+            wrong += not good
+            print(f"{path.name} {case['case']}: {'ok' if good else 'DIFFERS'}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
