@@ -20,13 +20,22 @@ class EventTally final : public EventSink {
     return counts_[tier][static_cast<std::size_t>(kind)];
   }
 
-  // "" or which numbers disagree.
+  // "" or which numbers of which tiers disagree.
+  std::string differs_from(const BlockStore& store) const {
+    std::string text;
+    for (std::size_t t = 0; t < store.tier_count(); ++t)
+      text += differs_from(store.stats(t), t);
+    return text;
+  }
+
+ private:
   std::string differs_from(const TierStats& stats, std::size_t tier) const {
     std::string text;
     const auto compare = [&](const char* what, std::uint64_t theirs, Event::Kind kind) {
       if (theirs == count(kind, tier)) return;
-      text += std::string(what) + ": " + std::to_string(theirs) + " counted, " +
-              std::to_string(count(kind, tier)) + " events; ";
+      text += "tier " + std::to_string(tier) + " " + what + ": " +
+              std::to_string(theirs) + " counted, " + std::to_string(count(kind, tier)) +
+              " events; ";
     };
     compare("hits", stats.hits, Event::Kind::load);
     compare("evictions", stats.evictions, Event::Kind::evict);
@@ -36,7 +45,6 @@ class EventTally final : public EventSink {
     return text;
   }
 
- private:
   static constexpr std::size_t kKinds = static_cast<std::size_t>(Event::Kind::fence) + 1;
   std::array<std::array<std::atomic<std::uint64_t>, kKinds>, kMaxTiers> counts_{};
 };
