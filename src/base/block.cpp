@@ -78,10 +78,10 @@ Status BlockLayout::validate() const {
     return wrong("a block layout has at most " + std::to_string(kMaxLayers) + " layers");
   }
   if (dtype > DType::f8e4m3) return wrong("a block layout of an unknown dtype");
-  if (kind > Kind::latent) return wrong("a block layout of an unknown kind");
+  if (kind > Kind::interleaved) return wrong("a block layout of an unknown kind");
   // Each factor is below 2^32 and the product so far at most 2^28: no step overflows.
   std::uint64_t size =
-      std::uint64_t{layers} * (kind == Kind::kv ? 2 : 1) * bytes_of(dtype);
+      std::uint64_t{layers} * (kind == Kind::latent ? 1 : 2) * bytes_of(dtype);
   for (const std::uint64_t extent : {kv_heads, head_dim, tokens}) {
     size *= extent;
     if (size > kMaxBlockBytes) {

@@ -24,6 +24,21 @@ constexpr std::uint64_t layer_units(const BlockLayout& layout) noexcept {
   return layout.layer_rows() / layout.tokens;
 }
 
+// Where the rows of unit `unit` lie in a plain layer, in bytes: the first, and from each
+// to the next. Encoded layers have K's units first whatever the kind, so that `kv` and
+// `interleaved` blocks of equal values are encoded to equal bytes.
+struct UnitRows {
+  std::uint64_t first = 0, stride = 0;
+};
+constexpr UnitRows unit_rows(const BlockLayout& layout, std::uint64_t unit) noexcept {
+  const std::uint64_t row = std::uint64_t{layout.head_dim} * bytes_of(layout.dtype);
+  if (layout.kind != BlockLayout::Kind::interleaved) {
+    return {unit * layout.tokens * row, row};
+  }
+  const std::uint64_t head = unit % layout.kv_heads, value = unit / layout.kv_heads;
+  return {(head * layout.tokens * 2 + value) * row, 2 * row};
+}
+
 // The dtypes that the lossy codecs take: f32 has too wide a range for 16-bit scales, and
 // f8 is as small as their result.
 constexpr bool is_16_bit(DType dtype) noexcept {

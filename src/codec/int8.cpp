@@ -95,14 +95,15 @@ class Int8 final : public Codec {
                              MutableBytes out) const noexcept override {
     const BlockLayout& layout = context.layout;
     const Unit unit = unit_of(layout);
-    const std::uint64_t units = layer_units(layout), row_bytes = 2ULL * layout.head_dim;
-    const std::byte* row = plain.data();
+    const std::uint64_t units = layer_units(layout);
     for (std::uint64_t u = 0; u < units; ++u) {
       std::byte* scales = out.data() + u * unit.bytes;
       std::byte* values = scales + padded(unit.scales);
       std::memset(scales + unit.scales, 0, padded(unit.scales) - unit.scales);
       std::memset(values + unit.values, 0, padded(unit.values) - unit.values);
-      for (std::uint32_t t = 0; t < layout.tokens; ++t, row += row_bytes) {
+      const UnitRows rows = unit_rows(layout, u);
+      const std::byte* row = plain.data() + rows.first;
+      for (std::uint32_t t = 0; t < layout.tokens; ++t, row += rows.stride) {
         auto* to =
             reinterpret_cast<std::int8_t*>(values) + std::uint64_t{t} * layout.head_dim;
         if (!int8_row(layout.dtype, row, layout.head_dim, scales + 2 * t, to)) {
@@ -117,9 +118,8 @@ class Int8 final : public Codec {
               MutableBytes plain) const noexcept override {
     const BlockLayout& layout = context.layout;
     const Unit unit = unit_of(layout);
-    const std::uint64_t units = layer_units(layout), row_bytes = 2ULL * layout.head_dim;
+    const std::uint64_t units = layer_units(layout);
     if (!supports(layout) || encoded.size() != units * unit.bytes) return Code::corrupted;
-    std::byte* row = plain.data();
     bool sound = true;
     for (std::uint64_t u = 0; u < units; ++u) {
       const Bytes part = encoded.subspan(u * unit.bytes, unit.bytes);
@@ -127,7 +127,9 @@ class Int8 final : public Codec {
       sound = sound && all_zero(values.subspan(unit.values)) &&
               all_zero(part.first(padded(unit.scales)).subspan(unit.scales));
       const auto* from = reinterpret_cast<const std::int8_t*>(values.data());
-      for (std::uint32_t t = 0; t < layout.tokens; ++t, row += row_bytes) {
+      const UnitRows rows = unit_rows(layout, u);
+      std::byte* row = plain.data() + rows.first;
+      for (std::uint32_t t = 0; t < layout.tokens; ++t, row += rows.stride) {
         sound = int8_restore(layout.dtype, part.data() + 2 * t,
                              from + std::uint64_t{t} * layout.head_dim, layout.head_dim,
                              row) &&

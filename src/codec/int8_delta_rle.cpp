@@ -83,11 +83,11 @@ std::int8_t* as_values(std::uint8_t* row) noexcept {
 
 // Encodes one unit of rows; returns its bytes, or 0 if it holds what int8 cannot carry.
 std::size_t write_unit(const BlockLayout& layout, const std::byte* plain,
-                       std::byte* out) noexcept {
+                       std::uint64_t stride, std::byte* out) noexcept {
   std::uint8_t row[kMaxChannels];
   std::byte* lengths = out + std::size_t{layout.tokens} * 2;
   std::size_t used = unit_head(layout);
-  for (std::uint32_t t = 0; t < layout.tokens; ++t, plain += 2ULL * layout.head_dim) {
+  for (std::uint32_t t = 0; t < layout.tokens; ++t, plain += stride) {
     if (!int8_row(layout.dtype, plain, layout.head_dim, out + 2 * t, as_values(row)))
       return 0;
     differences(row, layout.head_dim);
@@ -99,12 +99,13 @@ std::size_t write_unit(const BlockLayout& layout, const std::byte* plain,
   return padded(used);
 }
 
-bool read_unit(const BlockLayout& layout, Bytes unit, std::byte* plain) noexcept {
+bool read_unit(const BlockLayout& layout, Bytes unit, std::byte* plain,
+               std::uint64_t stride) noexcept {
   std::uint8_t row[kMaxChannels];
   if (unit.size() < unit_head(layout)) return false;
   const std::byte* lengths = unit.data() + std::size_t{layout.tokens} * 2;
   Bytes rest = unit.subspan(unit_head(layout));
-  for (std::uint32_t t = 0; t < layout.tokens; ++t, plain += 2ULL * layout.head_dim) {
+  for (std::uint32_t t = 0; t < layout.tokens; ++t, plain += stride) {
     const std::size_t length = load_le<std::uint16_t>(lengths + 2 * t);
     if (length > layout.head_dim || length > rest.size()) return false;
     if (!read_row(rest.first(length), layout.head_dim, row)) return false;
@@ -133,13 +134,13 @@ class Int8DeltaRle final : public Codec {
   Result<std::size_t> encode(const LayerContext& context, Bytes plain,
                              MutableBytes out) const noexcept override {
     const BlockLayout& layout = context.layout;
-    const std::uint64_t units = layer_units(layout),
-                        unit_plain = layout.layer_bytes() / units;
+    const std::uint64_t units = layer_units(layout);
     std::size_t used = directory_bytes(layout);
     std::memset(out.data(), 0, used);
     for (std::uint64_t u = 0; u < units; ++u) {
+      const UnitRows rows = unit_rows(layout, u);
       const std::size_t bytes =
-          write_unit(layout, plain.data() + u * unit_plain, out.data() + used);
+          write_unit(layout, plain.data() + rows.first, rows.stride, out.data() + used);
       if (bytes == 0) return Status{Code::unsupported, "not finite"};
       store_le(out.data() + 4 * u, static_cast<std::uint32_t>(bytes));
       used += bytes;
@@ -150,15 +151,15 @@ class Int8DeltaRle final : public Codec {
   Code decode(const LayerContext& context, Bytes encoded,
               MutableBytes plain) const noexcept override {
     const BlockLayout& layout = context.layout;
-    const std::uint64_t units = layer_units(layout),
-                        unit_plain = layout.layer_bytes() / units;
+    const std::uint64_t units = layer_units(layout);
     const std::uint64_t directory = directory_bytes(layout);
     if (!supports(layout) || encoded.size() < directory) return Code::corrupted;
     Bytes rest = encoded.subspan(directory);
     for (std::uint64_t u = 0; u < units; ++u) {
       const std::size_t bytes = load_le<std::uint32_t>(encoded.data() + 4 * u);
       if (bytes > rest.size()) return Code::corrupted;
-      if (!read_unit(layout, rest.first(bytes), plain.data() + u * unit_plain)) {
+      const UnitRows rows = unit_rows(layout, u);
+      if (!read_unit(layout, rest.first(bytes), plain.data() + rows.first, rows.stride)) {
         return Code::corrupted;
       }
       rest = rest.subspan(bytes);

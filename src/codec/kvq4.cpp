@@ -127,18 +127,25 @@ std::uint32_t at(const std::byte* values, std::uint64_t i) noexcept {
 // Extents of a unit and where its parts lie.
 struct Shape {
   std::uint32_t tokens, channels;
-  std::uint32_t group;  // channels of a V group
+  std::uint64_t stride;  // plain bytes from a token to the next
+  std::uint32_t group;   // channels of a V group
   std::uint64_t row_bytes() const noexcept { return channels / 2; }
   std::uint64_t key_parameters() const noexcept { return channels * kParameterBytes; }
   std::uint64_t value_parameters() const noexcept {
     return std::uint64_t{tokens} * (channels / group) * kParameterBytes;
   }
   std::uint64_t nibbles() const noexcept { return tokens * row_bytes(); }
+  // Where the plain values of V group `g` start.
+  std::uint64_t group_at(std::uint64_t g) const noexcept {
+    const std::uint64_t groups = channels / group;
+    return g / groups * stride + g % groups * group * 2;
+  }
 };
 
 // Up to 256 channels are one group; longer rows (latent caches) have groups of 64.
 Shape shape_of(const BlockLayout& layout) noexcept {
-  return {layout.tokens, layout.head_dim, layout.head_dim <= 256 ? layout.head_dim : 64};
+  return {layout.tokens, layout.head_dim, unit_rows(layout, 0).stride,
+          layout.head_dim <= 256 ? layout.head_dim : 64};
 }
 
 // Channels [first, first + width) of a K unit. False: a NaN or an infinity.
@@ -147,7 +154,7 @@ bool encode_key_strip(const Shape& shape, std::uint32_t first, std::uint32_t wid
                       const std::byte* plain, std::byte* out) noexcept {
   std::array<Extent, kStrip> extents{};
   for (std::uint32_t t = 0; t < shape.tokens; ++t) {
-    const std::byte* row = plain + 2 * (std::uint64_t{t} * shape.channels + first);
+    const std::byte* row = plain + t * shape.stride + 2ULL * first;
     for (std::uint32_t c = 0; c < width; ++c)
       extents[c].add(at(row, c));
   }
@@ -158,7 +165,7 @@ bool encode_key_strip(const Shape& shape, std::uint32_t first, std::uint32_t wid
   }
   std::byte* nibbles = out + padded(shape.key_parameters()) + first / 2;
   for (std::uint32_t t = 0; t < shape.tokens; ++t, nibbles += shape.row_bytes()) {
-    const std::byte* row = plain + 2 * (std::uint64_t{t} * shape.channels + first);
+    const std::byte* row = plain + t * shape.stride + 2ULL * first;
     for (std::uint32_t c = 0; c < width; c += 2) {
       const std::uint32_t low = quantise<F>(at(row, c), by[c]);
       const std::uint32_t high = quantise<F>(at(row, c + 1), by[c + 1]);
@@ -178,10 +185,11 @@ bool encode_keys(const Shape& shape, const std::byte* plain, std::byte* out) noe
 }
 
 template <class F>
-bool encode_values(const Shape& shape, const std::byte* plain, std::byte* out) noexcept {
+bool encode_values(const Shape& shape, const std::byte* first, std::byte* out) noexcept {
   std::byte* nibbles = out + padded(shape.value_parameters());
   const std::uint64_t groups = shape.value_parameters() / kParameterBytes;
-  for (std::uint64_t g = 0; g < groups; ++g, plain += 2ULL * shape.group) {
+  for (std::uint64_t g = 0; g < groups; ++g) {
+    const std::byte* plain = first + shape.group_at(g);
     Extent extent;
     for (std::uint32_t c = 0; c < shape.group; ++c)
       extent.add(at(plain, c));
@@ -207,7 +215,7 @@ bool decode_keys(const Shape& shape, const std::byte* in, std::byte* plain) noex
     }
     const std::byte* nibbles = in + padded(shape.key_parameters()) + first / 2;
     for (std::uint32_t t = 0; t < shape.tokens; ++t, nibbles += shape.row_bytes()) {
-      std::byte* row = plain + 2 * (std::uint64_t{t} * shape.channels + first);
+      std::byte* row = plain + t * shape.stride + 2ULL * first;
       for (std::uint32_t c = 0; c < width; c += 2) {
         const auto pair = std::to_integer<std::uint32_t>(nibbles[c / 2]);
         store_le(row + 2 * c, table[c][pair & 15]);
@@ -219,12 +227,13 @@ bool decode_keys(const Shape& shape, const std::byte* in, std::byte* plain) noex
 }
 
 template <class F>
-bool decode_values(const Shape& shape, const std::byte* in, std::byte* plain) noexcept {
+bool decode_values(const Shape& shape, const std::byte* in, std::byte* first) noexcept {
   const std::byte* nibbles = in + padded(shape.value_parameters());
   const std::uint64_t groups = shape.value_parameters() / kParameterBytes;
   Levels table;
   for (std::uint64_t g = 0; g < groups; ++g) {
     if (!levels<F>(get(in + g * kParameterBytes), table)) return false;
+    std::byte* plain = first + shape.group_at(g);
     for (std::uint32_t c = 0; c < shape.group; c += 2, plain += 4) {
       const auto pair = std::to_integer<std::uint32_t>(*nibbles++);
       store_le(plain, table[pair & 15]);
@@ -258,16 +267,17 @@ class Kvq4 final : public Codec {
                              MutableBytes out) const noexcept override {
     const BlockLayout& layout = context.layout;
     const Shape shape = shape_of(layout);
-    const std::byte* from = plain.data();
     std::byte* to = out.data();
+    std::uint64_t unit = 0;
     for (const Part& part : parts(layout)) {
-      for (std::uint64_t u = 0; u < part.units; ++u, to += part.bytes) {
+      for (std::uint64_t u = 0; u < part.units; ++u, ++unit, to += part.bytes) {
         std::memset(to + part.parameters, 0, padded(part.parameters) - part.parameters);
         std::memset(to + part.bytes - part.tail, 0, part.tail);
         const auto encode_unit =
             layout.dtype == DType::f16 ? part.encode_f16 : part.encode_bf16;
-        if (!encode_unit(shape, from, to)) return Status{Code::unsupported, "not finite"};
-        from += shape.nibbles() * 4;
+        if (!encode_unit(shape, plain.data() + unit_rows(layout, unit).first, to)) {
+          return Status{Code::unsupported, "not finite"};
+        }
       }
     }
     return static_cast<std::size_t>(to - out.data());
@@ -280,19 +290,19 @@ class Kvq4 final : public Codec {
       return Code::corrupted;
     }
     const Shape shape = shape_of(layout);
-    std::byte* to = plain.data();
+    std::uint64_t number = 0;
     for (const Part& part : parts(layout)) {
-      for (std::uint64_t u = 0; u < part.units; ++u) {
+      for (std::uint64_t u = 0; u < part.units; ++u, ++number) {
         const Bytes unit = encoded.first(part.bytes);
         encoded = encoded.subspan(part.bytes);
         const auto decode_unit =
             layout.dtype == DType::f16 ? part.decode_f16 : part.decode_bf16;
         const Bytes gap = unit.first(padded(part.parameters)).subspan(part.parameters);
         if (!all_zero(gap) || !all_zero(unit.last(part.tail)) ||
-            !decode_unit(shape, unit.data(), to)) {
+            !decode_unit(shape, unit.data(),
+                         plain.data() + unit_rows(layout, number).first)) {
           return Code::corrupted;
         }
-        to += shape.nibbles() * 4;
       }
     }
     return Code::ok;
@@ -311,7 +321,7 @@ class Kvq4 final : public Codec {
     const std::uint64_t tail = nibbles - shape.nibbles();
     const std::uint64_t keys = shape.key_parameters(), values = shape.value_parameters();
     const std::uint64_t key_units =
-        layout.kind == BlockLayout::Kind::kv ? layout.kv_heads : 0;
+        layout.kind == BlockLayout::Kind::latent ? 0 : layout.kv_heads;
     return {{{key_units, keys, tail, padded(keys) + nibbles, encode_keys<F16>,
               encode_keys<Bf16>, decode_keys<F16>, decode_keys<Bf16>},
              {layout.kv_heads, values, tail, padded(values) + nibbles, encode_values<F16>,

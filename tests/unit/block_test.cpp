@@ -71,7 +71,7 @@ TEST(BlockLayout, refuses_enumerators_that_do_not_exist) {
   layout.dtype = DType{4};
   EXPECT_EQ(layout.validate().code(), Code::invalid_argument);
   layout = kLayout;
-  layout.kind = BlockLayout::Kind{2};
+  layout.kind = BlockLayout::Kind{3};
   EXPECT_EQ(layout.validate().code(), Code::invalid_argument);
 }
 
@@ -110,6 +110,8 @@ TEST(KeyChain, covers_model_salt_and_every_layout_field) {
   add("m", layout, "s");
   layout = kLayout;
   layout.kind = BlockLayout::Kind::latent;
+  add("m", layout, "s");
+  layout.kind = BlockLayout::Kind::interleaved;
   add("m", layout, "s");
 }
 

@@ -35,9 +35,10 @@ constexpr std::size_t bytes_of(DType dtype) noexcept {
 // How the blocks of one group of layers are laid out. A plain block is, in this order,
 //   [layer][K, then V][head][token][channel]      (Kind::kv)
 //   [layer][head][token][channel]                 (Kind::latent: one row a token)
+//   [layer][head][token][K, then V][channel]      (Kind::interleaved: pages of engines)
 // of little-endian `dtype` values. A store may hold several layouts (hybrid models).
 struct BlockLayout {
-  enum class Kind : std::uint8_t { kv, latent };
+  enum class Kind : std::uint8_t { kv, latent, interleaved };
 
   std::uint32_t layers = 0;
   std::uint32_t kv_heads = 0;
@@ -50,7 +51,7 @@ struct BlockLayout {
 
   // Rows of head_dim values in one layer.
   constexpr std::uint64_t layer_rows() const noexcept {
-    return std::uint64_t{kind == Kind::kv ? 2U : 1U} * kv_heads * tokens;
+    return std::uint64_t{kind == Kind::latent ? 1U : 2U} * kv_heads * tokens;
   }
   constexpr std::uint64_t layer_bytes() const noexcept {
     return layer_rows() * head_dim * bytes_of(dtype);
