@@ -8,9 +8,15 @@ namespace speckv {
 Copy BlockTable::copy_of(BlockKey key, std::uint32_t t, std::uint32_t e) const noexcept {
   const Entry& entry = mapping_.entry(e);
   const std::uint32_t n = entry.slots[t].load(std::memory_order_relaxed) - 1;
-  return {
-      key,          t,           n, e, tier(t).node(n).frame_bytes, entry.first_position,
-      entry.layout, entry.tenant};
+  return {key,
+          t,
+          n,
+          e,
+          tier(t).node(n).frame_bytes,
+          entry.first_position,
+          entry.layout,
+          entry.tenant,
+          0};
 }
 
 // ---- finding
@@ -171,6 +177,7 @@ Code BlockTable::make_resident(Copy& copy, std::uint64_t frame_bytes, bool pin) 
   its.policy().filled(Slot{copy.node});
   its.counters().blocks.fetch_add(1, std::memory_order_relaxed);
   its.counters().plain_bytes.fetch_add(its.plain_bytes(entry.layout));
+  copy.order = next_order();
   return Code::ok;
 }
 
@@ -258,6 +265,7 @@ bool BlockTable::drop(const Copy& copy, Event::Kind why) {
   TierState& its = tier(copy.tier);
   const bool corrupted = why == Event::Kind::corrupted;
   bool doomed = false;
+  std::uint64_t order = 0;
   {
     Index::Shard shard(index_, copy.key);
     Entry& entry = mapping_.entry(copy.entry);
@@ -272,6 +280,7 @@ bool BlockTable::drop(const Copy& copy, Event::Kind why) {
     }
     doomed = forget(copy.tier, copy.entry);
     if (!is_anywhere(entry)) shard.remove(copy.entry);
+    order = next_order();
   }
   if (why == Event::Kind::evict) {
     its.counters().evictions.fetch_add(1, std::memory_order_relaxed);
@@ -279,15 +288,14 @@ bool BlockTable::drop(const Copy& copy, Event::Kind why) {
     its.counters().corrupted.fetch_add(1, std::memory_order_relaxed);
   }
   let_go(copy.tier, copy.node, doomed);
-  if (why != Event::Kind::demote) {
-    listener_.on_event(why, copy.key, copy.tier, copy.frame_bytes);
-  }
+  listener_.on_event(why, copy.key, copy.tier, copy.frame_bytes, order);
   return true;
 }
 
 bool BlockTable::erase(BlockKey key) {
   std::uint32_t taken[kMaxTiers];
   bool doomed[kMaxTiers] = {};
+  std::uint64_t order = 0;
   std::fill(std::begin(taken), std::end(taken), kNone);
   {
     Index::Shard shard(index_, key);
@@ -305,11 +313,12 @@ bool BlockTable::erase(BlockKey key) {
       }
     }
     shard.remove(e);
+    order = next_order();
   }
   for (std::uint32_t t = 0; t < tier_count(); ++t) {
     if (taken[t] != kNone) let_go(t, taken[t], doomed[t]);
   }
-  listener_.on_event(Event::Kind::erase, key, 0, 0);
+  listener_.on_event(Event::Kind::erase, key, 0, 0, order);
   return true;
 }
 

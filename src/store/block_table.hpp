@@ -25,6 +25,7 @@ struct Copy {
   std::uint32_t frame_bytes = 0;
   std::uint32_t first_position = kNoPosition;
   std::uint16_t layout = 0, tenant = 0;
+  std::uint64_t order = 0;  // of its publication, among all changes: Event::order
 };
 
 class BlockTable {
@@ -32,7 +33,7 @@ class BlockTable {
   // Told of what happens, with no lock held.
   struct Listener {
     virtual void on_event(Event::Kind kind, BlockKey key, std::uint32_t tier,
-                          std::uint64_t bytes) noexcept = 0;
+                          std::uint64_t bytes, std::uint64_t order) noexcept = 0;
     // A persistent tier's slot was filled: its record is to be written.
     virtual void on_published(std::uint32_t tier, std::uint32_t node,
                               std::uint64_t bytes) noexcept = 0;
@@ -89,6 +90,7 @@ class BlockTable {
 
   // Takes the copy out of its tier; false if it is gone, or pinned, or must stay. What is
   // corrupted always goes: pinned, it lives on without a name.
+  // REQUIRES: why is evict, vacate or corrupted.
   bool drop(const Copy& copy, Event::Kind why);
   // Forgets the block in all tiers; pinned copies live on, nameless, until unpinned.
   bool erase(BlockKey key);
@@ -140,6 +142,10 @@ class BlockTable {
     return node.state.load(std::memory_order_seq_cst);
   }
 
+  // Under the shard's lock: the place of what happens there among all changes.
+  std::uint64_t next_order() noexcept {
+    return changes_.fetch_add(1, std::memory_order_relaxed) + 1;
+  }
   Copy copy_of(BlockKey key, std::uint32_t tier, std::uint32_t entry) const noexcept;
   Copy victim_at(std::uint32_t tier, Slot slot) const noexcept;
   bool in_other_tier(const Entry& entry, std::uint32_t tier) const noexcept;
@@ -164,6 +170,7 @@ class BlockTable {
   std::vector<std::unique_ptr<TierState>>& tiers_;
   Listener& listener_;
   std::atomic<std::uint32_t> quarantined_[kMaxTiers] = {};
+  std::atomic<std::uint64_t> changes_{0};
 };
 
 }  // namespace speckv

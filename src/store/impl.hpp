@@ -25,7 +25,7 @@ struct BlockStore::Impl final : BlockTable::Listener, Mover::Router {
   Code save_here(OperationState& op, std::size_t index, std::uint32_t tier);
   bool within_quota(TenantId tenant, std::uint64_t bytes) const noexcept;
   void emit(Event::Kind kind, const Copy& copy) const {
-    services.emit(kind, copy.key, copy.tier, copy.frame_bytes);
+    services.emit(kind, copy.key, copy.tier, copy.frame_bytes, copy.order);
   }
   // Waits for room in the inbox until the operation's deadline, then answers busy.
   void post_or_fail(std::uint32_t tier, Job& job);
@@ -47,8 +47,8 @@ struct BlockStore::Impl final : BlockTable::Listener, Mover::Router {
   std::vector<std::unique_ptr<Mover>> movers;
 
   // ---- what the parts tell each other
-  void on_event(Event::Kind kind, BlockKey key, std::uint32_t tier,
-                std::uint64_t bytes) noexcept override;
+  void on_event(Event::Kind kind, BlockKey key, std::uint32_t tier, std::uint64_t bytes,
+                std::uint64_t order) noexcept override;
   void on_published(std::uint32_t tier, std::uint32_t node,
                     std::uint64_t bytes) noexcept override;
   void on_quarantine(std::uint32_t tier, std::uint32_t node) noexcept override;

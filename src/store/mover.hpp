@@ -40,6 +40,7 @@ struct Job {
   std::vector<std::byte> carried{};      // the source's frame, read by another mover
   std::shared_ptr<OperationState> op{};  // none: a hint
   std::size_t index = 0;
+  bool moved = false;           // it was this job that brought the block to `target`
   Code failed = Code::ok;       // of a copy tried before
   Clock::time_point give_up{};  // a wait for somebody else's filling ends here
 

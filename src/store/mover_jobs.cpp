@@ -16,7 +16,7 @@ void Mover::end(Job& job, Code code) {
   if (job.source.node != kNone) {
     table_.unpin(job.source);
     if (job.demotion != nullptr && code == Code::ok)
-      table_.drop(job.source, Event::Kind::demote);
+      table_.drop(job.source, job.moved ? Event::Kind::vacate : Event::Kind::evict);
     job.source.node = kNone;
   }
   if (job.demotion != nullptr) {
@@ -121,7 +121,7 @@ Mover::Started Mover::begin_save(Job& job) {
   tier_.counters().bytes_written.fetch_add(frame, std::memory_order_relaxed);
   const Code published = table_.publish(target, frame);
   if (published == Code::ok) {
-    services_.emit(Event::Kind::save, job.key, number_, frame);
+    services_.emit(Event::Kind::save, job.key, number_, frame, target.order);
     if (committer_ != nullptr) {
       committed_later(job);
       return Started::done;
@@ -172,6 +172,7 @@ void Mover::written(Task& task) {
   const bool moved = job.kind == Job::Kind::move;
   const bool demoted = job.demotion != nullptr;
   if (moved) {
+    job.moved = true;
     auto& counter =
         demoted ? tier_.counters().demotions_in : tier_.counters().promotions_in;
     counter.fetch_add(1, std::memory_order_relaxed);
@@ -179,7 +180,7 @@ void Mover::written(Task& task) {
   services_.emit(!moved    ? Event::Kind::save
                  : demoted ? Event::Kind::demote
                            : Event::Kind::promote,
-                 target.key, number_, frame);
+                 target.key, number_, frame, target.order);
   if (moved && waits_for_commit(job) && !job.saving) {
     waiting_.push_back(std::move(job));
   } else if (tier_.fenced()) {

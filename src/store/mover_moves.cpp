@@ -156,12 +156,13 @@ Mover::Started Mover::fill(Job& job, Bytes frame) {
   target_tier.counters().bytes_written.fetch_add(bytes, std::memory_order_relaxed);
   code = table_.publish(target, bytes);
   if (code == Code::ok) {
+    job.moved = true;
     const bool demoted = job.demotion != nullptr;
     auto& counters = target_tier.counters();
     (demoted ? counters.demotions_in : counters.promotions_in)
         .fetch_add(1, std::memory_order_relaxed);
     services_.emit(demoted ? Event::Kind::demote : Event::Kind::promote, job.key,
-                   job.target, bytes);
+                   job.target, bytes, target.order);
     if (waits_for_commit(job)) {
       job.carried.clear();
       return Started::later;

@@ -59,9 +59,9 @@ struct Services {
   Changes changes;
 
   const BlockLayout& layout(std::uint16_t id) const noexcept { return layouts[id]; }
-  void emit(Event::Kind kind, BlockKey key, std::uint32_t tier,
-            std::uint64_t bytes) const {
-    if (events != nullptr) events->event({kind, key, tier, bytes, clock->now()});
+  void emit(Event::Kind kind, BlockKey key, std::uint32_t tier, std::uint64_t bytes,
+            std::uint64_t order = 0) const {
+    if (events != nullptr) events->event({kind, key, tier, bytes, order, clock->now()});
   }
   void say(LogLevel level, std::string_view text) const {
     if (log.write != nullptr) log.write(log.context, level, text);

@@ -19,8 +19,8 @@ CodingScratch& thread_scratch() {
 // ---- what the parts tell each other
 
 void BlockStore::Impl::on_event(Event::Kind kind, BlockKey key, std::uint32_t tier,
-                                std::uint64_t bytes) noexcept {
-  services.emit(kind, key, tier, bytes);
+                                std::uint64_t bytes, std::uint64_t order) noexcept {
+  services.emit(kind, key, tier, bytes, order);
   services.changes.announce();
 }
 void BlockStore::Impl::on_published(std::uint32_t tier, std::uint32_t node,

@@ -65,7 +65,7 @@ static void opening_refuses_null_and_nonsense(void) {
   layout.dtype = 4;
   REFUSED(speckv_store_open(&options, &untouched));
   layout.dtype = SPECKV_F16;
-  layout.kind = 2;
+  layout.kind = 200;
   REFUSED(speckv_store_open(&options, &untouched));
   layout.kind = SPECKV_KV;
   layout.reserved[1] = 1;

@@ -233,24 +233,11 @@ class Replay final : public EventSink {
  public:
   void event(const Event& event) noexcept override {
     const std::lock_guard lock(mutex_);
-    switch (event.kind) {
-      case Event::Kind::demote:
-        holds_[event.tier - 1].erase(event.key);
-        [[fallthrough]];
-      case Event::Kind::save:
-      case Event::Kind::promote:
-        holds_[event.tier][event.key] = event.bytes;
-        break;
-      case Event::Kind::evict:
-      case Event::Kind::corrupted:
-        holds_[event.tier].erase(event.key);
-        break;
-      case Event::Kind::erase:
-        for (auto& tier : holds_)
-          tier.erase(event.key);
-        break;
-      default:
-        break;
+    if (event.order != 0) pending_.emplace(event.order, event);
+    while (!pending_.empty() && pending_.begin()->first == applied_ + 1) {
+      apply(pending_.begin()->second);
+      pending_.erase(pending_.begin());
+      ++applied_;
     }
   }
   // "" or what the store says that the events do not; `unit` bytes are the smallest
@@ -258,7 +245,7 @@ class Replay final : public EventSink {
   std::string differs_from(const BlockStore& store,
                            const std::vector<std::uint64_t>& unit) const {
     const std::lock_guard lock(mutex_);
-    std::string text;
+    std::string text = pending_.empty() ? "" : "an event is missing; ";
     for (std::size_t t = 0; t < unit.size(); ++t) {
       const TierStats stats = store.stats(t);
       std::uint64_t used = 0;
@@ -273,7 +260,25 @@ class Replay final : public EventSink {
   }
 
  private:
+  void apply(const Event& event) {
+    switch (event.kind) {
+      case Event::Kind::save:
+      case Event::Kind::promote:
+      case Event::Kind::demote:
+        holds_[event.tier][event.key] = event.bytes;
+        break;
+      case Event::Kind::erase:
+        for (auto& tier : holds_)
+          tier.erase(event.key);
+        break;
+      default:
+        holds_[event.tier].erase(event.key);
+    }
+  }
+
   mutable std::mutex mutex_;
+  std::map<std::uint64_t, Event> pending_;  // by order, until none before is missing
+  std::uint64_t applied_ = 0;
   std::map<BlockKey, std::uint64_t> holds_[kMaxTiers];
 };
 

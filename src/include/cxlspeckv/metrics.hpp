@@ -34,21 +34,26 @@ class Clock {
 };
 Clock& steady_clock() noexcept;
 
+// What happened to a block's copy in one tier. An erase is of all tiers at once.
 struct Event {
   enum class Kind : std::uint8_t {
-    save,
-    load,
-    promote,
-    demote,
-    evict,
-    erase,
-    corrupted,
-    fence
+    save,       // came, from a caller
+    load,       // was read
+    promote,    // came, from another tier
+    demote,     // came, from the tier above, which gives it up: vacate follows, or evict
+    vacate,     // went, after it had come to the tier below
+    evict,      // went, to make room
+    erase,      // went, because a caller said so
+    corrupted,  // went, because its checksum did not hold
+    fence       // the tier stopped answering; no block
   };
   Kind kind{};
   BlockKey key{};
   std::uint32_t tier = 0;
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = 0;  // of the frame
+  // Threads tell their events a moment after the fact, so they may arrive out of order:
+  // this is the order of the facts, within this process. 0: load and fence.
+  std::uint64_t order = 0;
   Clock::time_point at{};
 };
 
