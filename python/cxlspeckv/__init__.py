@@ -1,0 +1,58 @@
+"""A tiered, compressed home for the KV cache of language models.
+
+A `BlockStore` keeps sealed blocks of K and V, named by content, in tiers: DRAM, CXL memory,
+files. What was saved once is found again by any request, from whatever tier it has sunk to.
+
+>>> layout = BlockLayout(layers=2, kv_heads=2, head_dim=64, tokens=16, dtype="f16")
+>>> with BlockStore(layouts=[layout], tiers=["dram:16M"]) as store:
+...     memory = numpy.zeros(layout.bytes, numpy.uint8)
+...     region = store.attach(memory)
+...     key = KeyChain("a model", layout).append(range(16))
+...     store.save(key, [[region, 0, layout.bytes]]).wait()
+...     store.match(key)
+1
+"""
+
+from cxlspeckv._core import BlockLayout, KeyChain, Pin, TierStats, hash_key, hash_keys
+from cxlspeckv.errors import (
+    Busy,
+    Cancelled,
+    Code,
+    Corrupted,
+    DeviceError,
+    Error,
+    Internal,
+    InvalidArgument,
+    NoSpace,
+    NotFound,
+    TimedOut,
+    Unsupported,
+)
+from cxlspeckv.operation import Operation
+from cxlspeckv.store import ABSENT, PENDING, BlockStore, remove_store
+
+__all__ = [
+    "ABSENT",
+    "PENDING",
+    "BlockLayout",
+    "BlockStore",
+    "Busy",
+    "Cancelled",
+    "Code",
+    "Corrupted",
+    "DeviceError",
+    "Error",
+    "Internal",
+    "InvalidArgument",
+    "KeyChain",
+    "NoSpace",
+    "NotFound",
+    "Operation",
+    "Pin",
+    "TierStats",
+    "TimedOut",
+    "Unsupported",
+    "hash_key",
+    "hash_keys",
+    "remove_store",
+]
