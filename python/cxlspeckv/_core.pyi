@@ -11,9 +11,13 @@ Keys: TypeAlias = Buffer | Sequence[Buffer]
 Tokens: TypeAlias = Sequence[int] | npt.NDArray[np.integer] | range
 
 class BlockLayout:
-    """How the blocks of one group of layers are laid out. A plain block is, in this order,
-    [layer][K, then V][head][token][channel], or of kind "latent" [layer][head][token][channel],
-    of little-endian values of `dtype`: "f16", "bf16", "f32" or "f8e4m3". Immutable."""
+    """How the blocks of one group of layers are laid out: little-endian values of `dtype` ("f16",
+    "bf16", "f32", "f8e4m3") in this order, by `kind`. Immutable.
+
+    "kv": [layer][K, then V][head][token][channel]
+    "latent": [layer][head][token][channel]
+    "interleaved": [layer][head][token][K, then V][channel], the pages of serving engines
+    """
 
     def __init__(
         self,
