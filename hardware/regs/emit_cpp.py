@@ -1,0 +1,152 @@
+"""src/engine/contract.hpp: the contract for the golden engine and its tests."""
+
+import emit
+
+INTEGERS = {8: "std::uint8_t", 16: "std::uint16_t", 32: "std::uint32_t", 64: "std::uint64_t"}
+# enum -> its C++ name and underlying type; masks become plain constants.
+ENUMS = {"status": ("Answer", 16), "hint": ("Hint", 8), "report": ("Report", 8),
+         "queue_state": ("QueueState", 8), "queue_cause": ("QueueCause", 8),
+         "fatal_cause": ("FatalCause", 8), "inject": ("Inject", 8), "counter": ("Counter", 8)}
+MASKS = {"desc_flag": ("flag", 8), "feature": ("feature", 64)}
+
+
+def pascal(name):
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def constants(rows, kind="std::uint32_t"):
+    return "".join(f"inline constexpr {kind} k{pascal(name)} = {value};\n"
+                   for name, value in rows)
+
+
+def enum(name, bits, rows):
+    body = ", ".join(f"{n} = {v}" for n, v, *_ in rows)
+    return f"enum class {name} : {INTEGERS[bits]} {{ {body} }};\n"
+
+
+def codes(s):
+    text = enum("Opcode", 8, [(o["name"], o["value"]) for o in s["opcode"]])
+    for name, (title, bits) in ENUMS.items():
+        text += enum(title, bits, s["enum"][name]["values"])
+    for name, (space, bits) in MASKS.items():
+        rows = [(n, f"{v}U") for n, v, _ in s["enum"][name]["values"]]
+        text += f"namespace {space} {{\n{constants(rows, INTEGERS[bits])}}}\n"
+    for name in ("codec", "dtype", "kind"):
+        rows = [(n, v) for n, v, _ in s["enum"][name]["values"]]
+        text += f"namespace {name} {{\n{constants(rows, INTEGERS[8])}}}\n"
+    return text
+
+
+def windows(s):
+    rows = [("bar0_bytes", f"{s['bar0']['bytes']:#x}")]
+    for w in s["window"]:
+        rows.append((f"{w['name']}_window", f"{w['offset']:#x}"))
+        if "stride" in w:
+            rows.append((f"{w['name']}_stride", f"{w['stride']:#x}"))
+    return constants(rows)
+
+
+def registers(s):
+    text = ""
+    for w in s["window"]:
+        rows = [r for r in s["register"] if r["window"] == w["name"]]
+        if not rows:
+            continue
+        text += f"namespace {w['name']} {{\n"
+        for r in rows:
+            text += constants([(r["name"], f"{r['offset']:#x}")])
+            if "reset" in r:
+                text += constants([(r["name"] + "_reset", f"{r['reset']:#x}")])
+            for f in r.get("fields", []):
+                high, low = f["bits"]
+                text += (f"inline constexpr Field k{pascal(r['name'])}{pascal(f['name'])}"
+                         f"{{{low}, {high - low + 1}}};\n")
+        text += "}\n"
+    return text
+
+
+def structure(name, fields, size, doc):
+    """A struct with every field, and its way from and to little-endian bytes. A field that
+    is 0 is not written, because another may lie in the same place."""
+    text = f"// {doc}\nstruct {name} {{\n"
+    text += f"  static constexpr std::size_t kBytes = {size};\n"
+    text += "".join(f"  {INTEGERS[f['width']]} {f['name']} = 0;\n" for f in fields)
+    text += f"  bool operator==(const {name}&) const = default;\n"
+    text += f"  static {name} load(const std::byte* from) noexcept {{\n    {name} d;\n"
+    text += "".join(f"    d.{f['name']} = load_le<{INTEGERS[f['width']]}>(from + {f['offset']});\n"
+                    for f in fields)
+    text += "    return d;\n  }\n"
+    text += "  void store(std::byte* to) const noexcept {\n    std::memset(to, 0, kBytes);\n"
+    text += "".join(f"    if ({f['name']} != 0) store_le(to + {f['offset']}, {f['name']});\n"
+                    for f in fields)
+    return text + "  }\n};\n"
+
+
+def mask_tables(s):
+    opcodes, flags = emit.masks(s)
+    by_value = {o["value"]: opcodes[o["name"]] for o in s["opcode"]}
+
+    def row(words):
+        return "{" + ", ".join(f"{w:#x}" for w in words) + "}"
+
+    text = "using Mask = std::array<std::uint64_t, 8>;\n"
+    text += "// By opcode; an opcode that does not exist has no bits at all.\n"
+    text += f"inline constexpr std::array<Mask, {max(by_value) + 1}> kMasks{{{{\n"
+    text += "".join(f"    {row(by_value.get(v, [0] * 8))},\n" for v in range(max(by_value) + 1))
+    text += "}};\n"
+    for name, words in flags.items():
+        text += f"inline constexpr Mask kMask{pascal(name)}{row(words)};\n"
+    return text
+
+
+def address(s):
+    text, at = "namespace address {\n", 0
+    for name, width in s["address"]["fields"]:
+        text += f"inline constexpr Field k{pascal(name)}{{{at}, {width}}};\n"
+        at += width
+    return text + f"inline constexpr unsigned kBits = {at};\n}}\n"
+
+
+def contract(s, origin):
+    c = s["contract"]
+    text = f"// {origin}\n" + """// engine/contract.hpp -- the device contract (docs/queue-protocol.md), as C++.
+// clang-format off
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "base/endian.hpp"
+
+namespace speckv::engine {
+
+// Bits of a register, or of an address.
+struct Field {
+  unsigned low = 0, width = 0;
+  constexpr std::uint64_t mask() const noexcept {
+    return (width == 64 ? 0 : 1ULL << width) - 1;
+  }
+  constexpr std::uint64_t get(std::uint64_t word) const noexcept {
+    return (word >> low) & mask();
+  }
+  constexpr std::uint64_t put(std::uint64_t value) const noexcept {
+    return (value & mask()) << low;
+  }
+};
+
+"""
+    text += constants([("contract_id", f"{c['id']:#x}"), ("contract_major", c["major"]),
+                       ("contract_minor", c["minor"]), ("vectors", s["pci"]["vectors"])])
+    text += constants((f"max_{name}", value) for name, value in s["limits"].items())
+    text += constants((f"score_{name}", value) for name, value in s["score"].items())
+    text += "\n" + codes(s) + "\n" + windows(s) + "\n" + registers(s) + "\n" + address(s) + "\n"
+    text += structure("Descriptor", s["descriptor"]["field"], s["descriptor"]["bytes"],
+                      "One unit of work. Which fields count is decided by the opcode.") + "\n"
+    text += mask_tables(s) + "\n"
+    text += structure("CompletionEntry", s["completion"]["field"], s["completion"]["bytes"],
+                      "Its answer. status: bit 0 is the phase, the others an Answer.")
+    for r in s["record"]:
+        text += "\n" + structure(pascal(r["name"]), emit.record_fields(r), r["bytes"], r["doc"])
+    return text + "\n}  // namespace speckv::engine\n"
