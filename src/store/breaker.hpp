@@ -15,15 +15,18 @@ class Breaker {
   // True if the tier should be fenced now.
   bool failed(bool lost) noexcept { return lost || ++failures_ >= kFailures; }
 
+  // A device that answers the probe and then fails again (one that can be read, not
+  // written) is left alone for longer each time; only a long good time is forgiven all.
   void open(Clock::time_point now) noexcept {
+    if (!is_open_ && now - closed_ > kLongestPause) pause_ = kFirstPause;
     is_open_ = true;
     next_probe_ = now + pause_;
     pause_ = std::min(pause_ * 2, kLongestPause);
   }
-  void close() noexcept {
+  void close(Clock::time_point now) noexcept {
     is_open_ = probing_ = false;
     failures_ = 0;
-    pause_ = kFirstPause;
+    closed_ = now;
   }
   bool is_open() const noexcept { return is_open_; }
   // True once when it is time to probe; close() or probe_failed() says how that went.
@@ -49,7 +52,7 @@ class Breaker {
   bool is_open_ = false, probing_ = false;
   int failures_ = 0;
   std::chrono::nanoseconds pause_ = kFirstPause;
-  Clock::time_point next_probe_{}, give_up_{};
+  Clock::time_point next_probe_{}, give_up_{}, closed_{};
 };
 
 }  // namespace speckv

@@ -256,7 +256,7 @@ void Mover::poll() {
         lost(task);
       } else if (c.code != Code::ok) {
         failed(task, c.code);
-        fence(c.code);
+        if (c.code != Code::no_space) fence(c.code);  // full is not broken
       } else if (task.step == Task::Step::write) {
         breaker_.succeeded();
         written(task);
@@ -299,7 +299,7 @@ void Mover::probed(Code code) {
     breaker_.probe_failed(services_.clock->now());
     return;
   }
-  breaker_.close();
+  breaker_.close(services_.clock->now());
   tier_.set_fenced(false);
   services_.say(LogLevel::info, "tier " + tier_.name + " answers again");
 }

@@ -101,8 +101,6 @@ def main(arguments):
         else:
             names.append(word)
     programs = list(dict.fromkeys(owner for owner, _, _ in FIGURES.values()))
-    extra = sorted(p.name for p in (build / "tests/bench").glob("*_bench"))
-    programs += [p for p in extra if p not in programs]
     if unknown := [name for name in names if name not in programs]:
         print(f"no such benchmark: {unknown[0]}; there are: {' '.join(programs)}", file=sys.stderr)
         return 2

@@ -152,6 +152,27 @@ TEST(Transfer, a_durable_save_is_answered_after_its_flush) {
   EXPECT_EQ(store.load(2), Code::ok);
 }
 
+TEST(Transfer, a_disk_that_is_full_in_the_middle_of_a_save_drops_it_and_goes_on) {
+  auto disk = std::make_shared<FaultDevice>(heap(Kind::volatile_disk));
+  StoreUnderTest store(store_on({disk}));
+  ASSERT_TRUE(store) << store.error().message();
+  ASSERT_EQ(store.save(0), Code::ok);
+  for (std::uint64_t n = 0; n < 10; ++n)
+    disk->inject(n, {.code = Code::no_space}, Transfer::Op::write);
+  for (std::uint64_t n = 1; n <= 10; ++n)
+    EXPECT_EQ(store.save(n), Code::no_space) << n;
+  EXPECT_EQ(store->stats(0).saves_dropped, 10U);
+  EXPECT_EQ(store->stats(0).blocks, 1U);
+  EXPECT_FALSE(store->stats(0).fenced);  // full is not broken
+  for (std::uint64_t n = 0; n <= 10; ++n)
+    EXPECT_EQ(store.load(n), n == 0 ? Code::ok : Code::not_found) << n;
+  disk->heal();
+  for (std::uint64_t n = 1; n <= 10; ++n)
+    EXPECT_EQ(store.save(n), Code::ok) << n;
+  for (std::uint64_t n = 0; n <= 10; ++n)
+    EXPECT_EQ(store.load(n), Code::ok) << n;
+}
+
 TEST(Transfer, durable_needs_a_persistent_tier) {
   StoreUnderTest store(store_on({memory_for(8)}));
   ASSERT_TRUE(store);
