@@ -1,0 +1,176 @@
+"""What decides the bytes of an engine's pages: the model, the page layout, the rank.
+
+Two engines may exchange blocks only if all of it is equal, so all of it goes into every key.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from dataclasses import asdict, dataclass
+
+from vllm.config import VllmConfig
+from vllm.v1.kv_offload.config import OffloadingConfig
+
+from cxlspeckv import BlockLayout
+from cxlspeckv.vllm.settings import ConfigError, Settings
+
+KEYS_VERSION = 1  # of what a key covers; another number, and nothing of before matches
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+DTYPES = {"bfloat16": ("bf16", 2), "float16": ("f16", 2), "half": ("f16", 2), "float32": ("f32", 4)}
+
+
+@dataclass(frozen=True)
+class PageFacts:
+    """One engine's pages, equal in all of its processes. Immutable.
+
+    A page is [head][token][K channels, then V channels] of one layer (layout LBHNC). kv_heads
+    and head_dim are 0 where the engine packs its pages in a way of its own; such pages are kept
+    as opaque rows, a token each. page_bytes: of one layer and block, in bytes.
+    """
+
+    model: str
+    dtype: str
+    layers: int
+    kv_heads: int
+    head_dim: int
+    tokens: int
+    blocks_per_chunk: int
+    page_bytes: int
+    world_size: int
+    replicated: bool
+    latent: bool = False
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Plain bytes of one chunk on one worker."""
+        return self.page_bytes * self.layers * self.blocks_per_chunk
+
+    @property
+    def ranks(self) -> int:
+        """Different blocks there are for one engine key."""
+        return 1 if self.replicated else self.world_size
+
+    def block_layout(self) -> BlockLayout:
+        """Our layout of one chunk: its pages one after another, each layer by layer."""
+        layers = self.layers * self.blocks_per_chunk
+        if self.kv_heads == 0:
+            return BlockLayout(layers=layers, kv_heads=1, head_dim=self.page_bytes // self.tokens,
+                               tokens=self.tokens, dtype="f8e4m3", kind="latent")
+        return BlockLayout(layers=layers, kv_heads=self.kv_heads, head_dim=self.head_dim,
+                           tokens=self.tokens, dtype=DTYPES[self.dtype][0],
+                           kind="latent" if self.latent else "interleaved")
+
+    def namespace(self, rank: int) -> bytes:
+        """16 bytes that differ wherever blocks of equal engine keys may differ."""
+        text = json.dumps({"version": KEYS_VERSION, "rank": rank} | asdict(self), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16, person=b"speckv vllm").digest()
+
+
+def _fingerprint(*texts: str) -> str:
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
+
+
+def _weight_files(model: str, revision: str | None) -> list[str]:
+    """Names, sizes and times (of a hub's cache: content hashes) of the files of a model."""
+    path = pathlib.Path(model)
+    if path.is_file():
+        found = [path]
+    elif path.is_dir():
+        found = [p for p in path.rglob("*") if p.suffix in WEIGHTS]
+    else:
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = pathlib.Path(snapshot_download(model, revision=revision, local_files_only=True))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f'the files of "{model}" are not found ({error}); give a "model_id" '
+                              "that names these weights") from None
+        return sorted(f"{p.name} {os.path.basename(p.resolve())}"
+                      for p in folder.rglob("*") if p.suffix in WEIGHTS)
+    stats = [(p.name, p.stat()) for p in found]
+    return sorted(f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in stats)
+
+
+def model_identity(config: VllmConfig, settings: Settings) -> str:
+    """Changes whenever the KV of equal tokens may change."""
+    model, cache = config.model_config, config.cache_config
+    shape = model.hf_config.to_json_string(use_diff=False)
+    run = json.dumps([str(model.dtype), model.quantization, cache.cache_dtype,
+                      str(config.load_config.load_format)], default=str)
+    files = [settings.model_id] if settings.model_id else _weight_files(model.model, model.revision)
+    if not files:
+        raise ConfigError(f'"{model.model}" holds no weights that are known; give a "model_id" '
+                          "that names them")
+    return _fingerprint(shape, run, *files)
+
+
+def refuse_unsafe(config: VllmConfig, settings: Settings) -> None:
+    """Raises where equal keys would not mean equal blocks, or where keys could never be equal."""
+    if config.lora_config is not None:
+        raise ConfigError("LoRA is on, and vLLM's keys cover an adapter's name but not its weights")
+    algorithm = config.cache_config.prefix_caching_hash_algo
+    if "xxhash" in str(algorithm) and (settings.name or settings.has_persistent_tier):
+        raise ConfigError(f"prefix_caching_hash_algo {algorithm} is seeded anew in every process, "
+                          "so that shared or persistent tiers would never hit; use sha256")
+    if not config.cache_config.enable_prefix_caching:
+        raise ConfigError("prefix caching is off, so that vLLM gives blocks no keys; turn it on")
+
+
+def _refuse_parallel(offloading: OffloadingConfig) -> None:
+    parallel = offloading.parallel
+    for name in ("pp_size", "pcp_size", "dcp_size"):
+        if getattr(parallel, name) != 1:
+            raise ConfigError(f"{name} is {getattr(parallel, name)}; only tensor and data "
+                              "parallelism are supported")
+    if offloading.canonical_layout:
+        raise ConfigError('"canonical_layout" is not supported')
+    if len(offloading.groups) != 1:
+        raise ConfigError(f"the model has {len(offloading.groups)} groups of KV caches, and one is "
+                          "supported: try --disable-hybrid-kv-cache-manager")
+
+
+def _heads(config: VllmConfig, dtype: str, tokens: int, page_bytes: int) -> tuple[int, int, bool]:
+    """(heads, channels, latent) of a page, or zeros where it is not plainly K and V."""
+    if dtype not in DTYPES:
+        return 0, 0, False
+    size = DTYPES[dtype][1]
+    latent = bool(config.model_config.use_mla)
+    heads = 1 if latent else config.model_config.get_num_kv_heads(config.parallel_config)
+    channels = config.model_config.get_head_size()
+    rows = tokens * (1 if latent else 2)
+    if heads * rows * channels * size != page_bytes:
+        return 0, 0, False
+    return heads, channels, latent
+
+
+def page_facts(config: VllmConfig, offloading: OffloadingConfig, settings: Settings) -> PageFacts:
+    """What this engine's pages are. ConfigError: they cannot be kept, or not safely."""
+    refuse_unsafe(config, settings)
+    _refuse_parallel(offloading)
+    group = offloading.groups[0]
+    layers, tokens = len(group.layer_names), group.tokens_per_block
+    page_bytes, rest = divmod(offloading.worker_kv_bytes_per_block, layers)
+    if rest or page_bytes == 0 or page_bytes % tokens:
+        raise ConfigError(f"pages of {offloading.worker_kv_bytes_per_block} bytes for {layers} "
+                          f"layers of {tokens} tokens are not all of one size")
+    heads, channels, latent = _heads(config, offloading.model.dtype, tokens, page_bytes)
+    facts = PageFacts(
+        model=model_identity(config, settings), dtype=offloading.model.dtype, layers=layers,
+        kv_heads=heads, head_dim=channels, tokens=tokens,
+        blocks_per_chunk=offloading.cache.blocks_per_chunk, page_bytes=page_bytes,
+        world_size=offloading.parallel.world_size, replicated=offloading.replicated_layout,
+        latent=latent)
+    _refuse_codecs(facts, settings)
+    return facts
+
+
+def _refuse_codecs(facts: PageFacts, settings: Settings) -> None:
+    plain = facts.kv_heads > 0 and DTYPES.get(facts.dtype, ("", 0))[1] == 2
+    for tier in settings.tiers:
+        codecs = [tier.get("codec", "raw")] + [c.get("codec") for c in tier.get("layers", ())]
+        lossy = [codec for codec in codecs if codec not in ("", "raw", None)]
+        if lossy and not plain:
+            raise ConfigError(f'codec "{lossy[0]}" takes bfloat16 and float16, and the pages of '
+                              f"this engine are {facts.dtype}"
+                              + ("" if facts.kv_heads else ", packed"))

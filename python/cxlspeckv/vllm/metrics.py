@@ -1,0 +1,121 @@
+"""What the store counts, in vLLM's own statistics (/metrics, and the engine's log)."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from vllm.distributed.kv_transfer.kv_connector.v1.offloading.metrics import OffloadingConnectorStats
+from vllm.v1.kv_offload.base import (
+    OffloadingCounterMetadata,
+    OffloadingGaugeMetadata,
+    OffloadingMetricMetadata,
+)
+
+from cxlspeckv.vllm.core import Core
+
+PREFIX = "vllm:cxlspeckv_"
+INTERVAL_SECONDS = 1.0
+
+COUNTERS = {
+    "hit_blocks": "Blocks found at a request's first lookup, up to its first miss.",
+    "missed_blocks": "Blocks of a request from its first miss on.",
+    "refused_stores": "Blocks not stored because too many bytes of stores were in flight.",
+    "prefetch_useful": "Blocks read ahead that lay in the fastest tier when they were loaded.",
+    "prefetch_late": "Blocks read ahead that did not arrive before they were loaded.",
+    "prefetch_wasted": "Blocks read ahead whose request ended without loading them.",
+}
+# name: (attribute of TierStats, words); of each tier.
+TIER_COUNTERS = {
+    "tier_hits": ("hits", "Blocks loaded from a tier."),
+    "tier_read_bytes": ("bytes_read", "Bytes read from a tier's device."),
+    "tier_written_bytes": ("bytes_written", "Bytes written to a tier's device."),
+    "tier_evictions": ("evictions", "Blocks that a tier gave up."),
+    "tier_dropped_stores": ("saves_dropped", "Blocks that a tier had no room for."),
+    "tier_integrity_failures": ("corrupted", "Blocks that failed their checksum."),
+    "tier_io_errors": ("io_errors", "Transfers that a tier's device refused or did not answer."),
+}
+TIER_GAUGES = {
+    "tier_used_bytes": ("used", "Bytes of a tier that hold blocks."),
+    "tier_pinned_bytes": ("pinned", "Bytes of a tier that are pinned."),
+    "tier_plain_bytes": ("plain_bytes", "What the blocks of a tier would take uncompressed."),
+    "tier_fenced": ("fenced", "1 while a tier is left alone because its device fails."),
+}
+# Counted by workers, which may be other processes.
+FAILED_LOADS = PREFIX + "failed_loads"
+DROPPED_SAVES = PREFIX + "dropped_saves"
+
+
+def definitions() -> dict[str, OffloadingMetricMetadata]:
+    """For vLLM to announce to Prometheus."""
+    found: dict[str, OffloadingMetricMetadata] = {
+        PREFIX + name: OffloadingCounterMetadata(documentation=words)
+        for name, words in COUNTERS.items()}
+    for name, (_, words) in TIER_COUNTERS.items():
+        found[PREFIX + name] = OffloadingCounterMetadata(documentation=words, labelnames=("tier",))
+    for name, (_, words) in TIER_GAUGES.items():
+        found[PREFIX + name] = OffloadingGaugeMetadata(documentation=words, labelnames=("tier",))
+    found[FAILED_LOADS] = OffloadingCounterMetadata(
+        documentation="Blocks that were found but not loaded, and recomputed.",
+        labelnames=("reason",))
+    found[DROPPED_SAVES] = OffloadingCounterMetadata(
+        documentation="Blocks whose store was given up.", labelnames=("reason",))
+    return found
+
+
+class StoreMetrics:
+    """Counts for the scheduler. One thread."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._counts: Counter[str] = Counter()
+        self._seen: dict[tuple[str, str], int] = {}
+        self._next = 0.0
+
+    def looked_up(self, hits: int, misses: int) -> None:
+        """A request was looked up for the first time."""
+        self._counts["hit_blocks"] += hits
+        self._counts["missed_blocks"] += misses
+
+    def refused(self, blocks: int) -> None:
+        """So many blocks were not taken."""
+        self._counts["refused_stores"] += blocks
+
+    def prefetched(self, useful: bool) -> None:
+        """A block that was read ahead is loaded now."""
+        self._counts["prefetch_useful" if useful else "prefetch_late"] += 1
+
+    def wasted(self, blocks: int) -> None:
+        """A request that had blocks read ahead ended without them."""
+        self._counts["prefetch_wasted"] += blocks
+
+    def collect(self, now: float) -> OffloadingConnectorStats | None:
+        """What changed since the last call that did not give None; None within a second of it."""
+        if now < self._next:
+            return None
+        self._next = now + INTERVAL_SECONDS
+        stats = OffloadingConnectorStats()
+        for name, count in self._counts.items():
+            if count:
+                stats.increase_counter(PREFIX + name, count)
+        self._counts.clear()
+        for number, tier in enumerate(self._core.tier_names):
+            values = self._core.store.stats(number)
+            for name, (attribute, _) in TIER_COUNTERS.items():
+                value = int(getattr(values, attribute))
+                # Counted since the store was made, by all who share it: the first look is the base.
+                before = self._seen.setdefault((name, tier), value)
+                if value > before:
+                    stats.increase_counter(PREFIX + name, value - before, (tier,))
+                    self._seen[name, tier] = value
+            for name, (attribute, _) in TIER_GAUGES.items():
+                stats.set_gauge(PREFIX + name, int(getattr(values, attribute)), (tier,))
+        return stats
+
+
+def worker_stats(failed: Mapping[str, int], dropped: Mapping[str, int]
+                 ) -> OffloadingConnectorStats | None:
+    """What a worker counted since it was asked last, or None."""
+    stats = OffloadingConnectorStats()
+    for name, counts in ((FAILED_LOADS, failed), (DROPPED_SAVES, dropped)):
+        for reason, count in counts.items():
+            stats.increase_counter(name, count, (reason,))
+    return None if stats.is_empty() else stats

@@ -1,0 +1,121 @@
+"""What a user writes in `kv_connector_extra_config`, checked before anything is opened.
+
+    {"tiers": [{"uri": "dram:4G"}, {"uri": "file:/var/cache/kv?size=64G", "codec": "kvq4"}],
+     "name": "", "model_id": "", "max_store_bytes": "1G", "load_timeout": 30}
+
+Every mistake is a ValueError of one line that says which key and what would be right.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cxlspeckv._core import parse_size
+
+# Read by vLLM's connector from the same dictionary.
+VLLM_KEYS = frozenset(
+    {"spec_name", "spec_module_path", "block_size", "blocks_per_chunk", "offload_prompt_only",
+     "self_describing_kv_events", "lookup_rank"}
+)
+TIER_KEYS = frozenset({"uri", "codec", "policy", "name", "capacity", "admission", "layers"})
+
+
+class ConfigError(ValueError):
+    """A mistake in the configuration, told in one line."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"cxlspeckv: {text}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The store that an engine uses, and how. Immutable.
+
+    tiers: as BlockStore takes them, fastest first. name: of a store that several processes
+    share; "" for one of this process alone. model_id: names the weights instead of the files of
+    the model. max_store_bytes: plain bytes of stores in flight; what comes on top is refused.
+    load_timeout: seconds that a load may take before it counts as failed.
+    """
+
+    tiers: tuple[Mapping[str, Any], ...]
+    name: str = ""
+    model_id: str = ""
+    max_store_bytes: int = 1 << 30
+    load_timeout: float = 30.0
+
+    @property
+    def has_persistent_tier(self) -> bool:
+        """Whether a tier may outlive the process."""
+        return any(t["uri"].partition(":")[0] in ("file", "dax", "shm") for t in self.tiers)
+
+
+def _text(config: Mapping[str, Any], key: str, default: str = "") -> str:
+    value = config.get(key, default)
+    if not isinstance(value, str):
+        raise ConfigError(f'"{key}" is a string, not {value!r}')
+    return value
+
+
+def _bytes(config: Mapping[str, Any], key: str, default: int) -> int:
+    value = config.get(key, default)
+    if isinstance(value, str):
+        try:
+            value = parse_size(value)
+        except ValueError as error:
+            raise ConfigError(f'"{key}": {error}') from None
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise ConfigError(f'"{key}" is a size such as "1G", not {value!r}')
+    return value
+
+
+def _seconds(config: Mapping[str, Any], key: str, default: float) -> float:
+    value = config.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        raise ConfigError(f'"{key}" is a number of seconds above 0, not {value!r}')
+    return float(value)
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: frozenset[str], where: str) -> None:
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise ConfigError(f'{where} has no "{unknown[0]}"; there are: {", ".join(sorted(known))}')
+
+
+def _tiers(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    tiers = config.get("tiers")
+    if not isinstance(tiers, Sequence) or isinstance(tiers, str) or not tiers:
+        raise ConfigError('"tiers" is a list such as [{"uri": "dram:4G"}]')
+    for number, tier in enumerate(tiers):
+        if not isinstance(tier, Mapping):
+            raise ConfigError(f'"tiers"[{number}] is an object such as {{"uri": "dram:4G"}}')
+        _refuse_unknown(tier, TIER_KEYS, f'"tiers"[{number}]')
+        if not isinstance(tier.get("uri"), str):
+            raise ConfigError(f'"tiers"[{number}] needs a "uri" such as "dram:4G"')
+    return tuple(dict(tier) for tier in tiers)
+
+
+def _default_name(tiers: Sequence[Mapping[str, Any]]) -> str:
+    """Engines that use one pool must share its index, so a pool's path names the store."""
+    for tier in tiers:
+        scheme, _, rest = tier["uri"].partition(":")
+        if scheme in ("file", "dax"):
+            return rest.partition("?")[0]
+    return ""
+
+
+OWN_KEYS = frozenset({"tiers", "name", "model_id", "max_store_bytes", "load_timeout"})
+
+
+def parse(config: Mapping[str, Any], also: frozenset[str] = VLLM_KEYS) -> Settings:
+    """Reads the dictionary. ConfigError says what is wrong with it; `also` are keys that it may
+    have besides ours.
+    """
+    _refuse_unknown(config, OWN_KEYS | also, "the configuration")
+    tiers = _tiers(config)
+    return Settings(
+        tiers=tiers,
+        name=_text(config, "name") or _default_name(tiers),
+        model_id=_text(config, "model_id"),
+        max_store_bytes=_bytes(config, "max_store_bytes", 1 << 30),
+        load_timeout=_seconds(config, "load_timeout", 30.0),
+    )

@@ -1,0 +1,118 @@
+"""One run of a real engine: engine_run.py JOB.json RESULT.json (in the engine's Python)
+
+The job: {"model": folder, "transfer": kv-transfer-config or null, "rounds": [round...], "dtype",
+"blocks", "chars", "max_tokens"}; a round is {"prompts": [number...], "salt": text or null,
+"before": [[action, argument...]...]}. A prompt is a stretch of a book. The result: for every round
+its seconds and tokens, and what the engine's log and metrics said. It is written after each round,
+so that a run that is killed leaves what it had.
+"""
+
+import ctypes
+import json
+import os
+import pathlib
+import resource
+import signal
+import sys
+import time
+
+BOOK = pathlib.Path(__file__).parents[3] / "data" / "northanger.txt"
+
+
+def prompt(number, chars):
+    text = BOOK.read_text(encoding="utf-8")
+    start = number * 5000 % max(1, len(text) - chars)
+    return f"{text[start:start + chars]}\nSummary {number}:"
+
+
+def flip_bytes(path, place, count):
+    """Damages a file where the frames of a pool lie: its last three quarters."""
+    size = os.path.getsize(path)
+    with open(path, "r+b") as file:
+        for i in range(int(count)):
+            file.seek(int(size * float(place)) + i * 997 % max(1, size // 8))
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 0x5A]))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+ACTIONS = {
+    "flip": flip_bytes,
+    "signal": lambda pid, number: os.kill(int(pid), int(number)),
+    "say": lambda path: pathlib.Path(path).write_text("here", encoding="utf-8"),
+    "kill_me": lambda: os.killpg(0, signal.SIGKILL),
+}
+
+
+def metrics_of(engine):
+    """The counters of the store, by name and labels."""
+    found = {}
+    for metric in engine.get_metrics():
+        if metric.name.startswith(("vllm:cxlspeckv", "vllm:kv_offload")) and hasattr(metric, "value"):
+            labels = ",".join(v for k, v in metric.labels.items() if k not in ("model_name", "engine"))
+            found[f"{metric.name}{{{labels}}}"] = metric.value
+    return found
+
+
+def make_engine(job):
+    from vllm import LLM
+    from vllm.config import KVTransferConfig
+
+    transfer = job.get("transfer")
+    return LLM(
+        model=job["model"], dtype=job.get("dtype", "float32"), enforce_eager=True,
+        max_model_len=job.get("max_model_len", 2048), max_num_seqs=4, gpu_memory_utilization=0.3,
+        num_gpu_blocks_override=job.get("blocks", 18), disable_log_stats=False, seed=0,
+        tensor_parallel_size=job.get("tensor_parallel", 1),
+        kv_transfer_config=KVTransferConfig(**transfer) if transfer else None)
+
+
+def main(job_path, result_path):
+    job = json.loads(pathlib.Path(job_path).read_text(encoding="utf-8"))
+    result = {"rounds": []}
+
+    def write():
+        pathlib.Path(result_path).write_text(json.dumps(result), encoding="utf-8")
+
+    from vllm import SamplingParams
+
+    began = time.monotonic()
+    engine = make_engine(job)
+    result["start_seconds"] = time.monotonic() - began
+    write()
+    greedy = SamplingParams(temperature=0, max_tokens=job.get("max_tokens", 16), ignore_eos=True)
+    for todo in job["rounds"]:
+        for action, *arguments in todo.get("before", []):
+            ACTIONS[action](*arguments)
+        inputs = []
+        for number in todo["prompts"]:
+            inputs.append({"prompt": prompt(number, job.get("chars", 6000))})
+            if todo.get("salt"):
+                inputs[-1]["cache_salt"] = todo["salt"]
+        began, cpu = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
+        outputs = []
+        if todo.get("together"):
+            outputs = engine.generate(inputs, greedy, use_tqdm=False)
+        else:
+            for one in inputs:
+                outputs += engine.generate([one], greedy, use_tqdm=False)
+        seconds = time.monotonic() - began
+        result["rounds"].append({
+            "seconds": seconds,
+            "cpu_seconds": resource.getrusage(resource.RUSAGE_SELF).ru_utime - cpu.ru_utime,
+            "tokens": [list(o.outputs[0].token_ids) for o in outputs],
+            "finish": [o.outputs[0].finish_reason for o in outputs],
+            "prompt_tokens": [len(o.prompt_token_ids) for o in outputs],
+            "cached": [o.num_cached_tokens for o in outputs]})
+        write()
+    result["metrics"] = metrics_of(engine)
+    result["ended"] = True
+    write()
+
+
+if __name__ == "__main__":
+    # Whoever started us kills the whole group; and if it dies, we do, too.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    main(*sys.argv[1:])
