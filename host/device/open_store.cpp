@@ -66,7 +66,11 @@ Result<Tier> open_tier(const TierConfig& config, const std::string& store,
   const std::string policy = config.policy.empty() ? "lru" : config.policy;
   tier.policy = make_policy(policy);
   if (tier.policy == nullptr) {
-    return Status(Code::not_found, "policy \"" + policy + "\": the only policy is lru");
+    std::string known;
+    for (const std::string_view name : policy_names())
+      known += (known.empty() ? "" : ", ") + std::string(name);
+    return Status(Code::not_found,
+                  "policy \"" + policy + "\": the policies are " + known);
   }
   // Last: opening a device can create a file.
   auto device = open_device(shared_uri(config.device, store, number));

@@ -62,6 +62,13 @@ py::bytes bytes_of_keys(std::span<const BlockKey> keys);
 // Token ids: integers of 0 to 2^32 - 1, from any array or sequence.
 std::vector<std::uint32_t> tokens_in(const py::object& from);
 
+// An array of the layout's dtype (bf16 and f8e4m3 as their bits) over `memory`, which
+// `owner` keeps, and read-only; without an owner a copy.
+py::array array_of(const BlockLayout& layout, std::vector<py::ssize_t> shape,
+                   const std::byte* memory, const py::handle& owner);
+// The shape of one layer of a plain block.
+std::vector<py::ssize_t> layer_shape(const BlockLayout& layout);
+
 // A writable buffer, or a DLPack tensor in host memory, and what keeps it alive.
 class Lent {
  public:
@@ -85,5 +92,8 @@ class Lent {
 void bind_blocks(py::module_& module);
 void bind_store(py::module_& module);
 void bind_operation(py::module_& module);
+void bind_sequence(py::module_& module);
+void bind_codecs(py::module_& module);
+void bind_machine(py::module_& module);
 
 }  // namespace speckv::python

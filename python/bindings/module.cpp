@@ -7,4 +7,7 @@ PYBIND11_MODULE(_core, module) {
   bind_blocks(module);
   bind_operation(module);
   bind_store(module);
+  bind_sequence(module);
+  bind_codecs(module);
+  bind_machine(module);
 }

@@ -197,8 +197,8 @@ class HeldBlock final : public ChildOf {
         }))) {}
   ~HeldBlock() override { end(); }
   void end() noexcept override {
-    unlocked([this] { const Pin ended = std::move(pin_); });
-    open_.reset();
+    const SharedStore open = std::move(open_);
+    unlocked([pin = std::move(pin_)]() mutable { const Pin ended = std::move(pin); });
   }
 
  private:

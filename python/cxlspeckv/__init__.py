@@ -13,7 +13,19 @@ files. What was saved once is found again by any request, from whatever tier it 
 1
 """
 
-from cxlspeckv._core import BlockLayout, KeyChain, Pin, TierStats, hash_key, hash_keys
+from cxlspeckv import codecs
+from cxlspeckv._core import (
+    BlockLayout,
+    KeyChain,
+    Pin,
+    TierStats,
+    View,
+    hash_key,
+    hash_keys,
+    policies,
+)
+from cxlspeckv.address import Address
+from cxlspeckv.allocator import CxlSpeckvKVAllocator
 from cxlspeckv.errors import (
     Busy,
     Cancelled,
@@ -29,17 +41,20 @@ from cxlspeckv.errors import (
     Unsupported,
 )
 from cxlspeckv.operation import Operation
+from cxlspeckv.sequence import Sequence
 from cxlspeckv.store import ABSENT, PENDING, BlockStore, remove_store
 
 __all__ = [
     "ABSENT",
     "PENDING",
+    "Address",
     "BlockLayout",
     "BlockStore",
     "Busy",
     "Cancelled",
     "Code",
     "Corrupted",
+    "CxlSpeckvKVAllocator",
     "DeviceError",
     "Error",
     "Internal",
@@ -49,10 +64,14 @@ __all__ = [
     "NotFound",
     "Operation",
     "Pin",
+    "Sequence",
     "TierStats",
     "TimedOut",
     "Unsupported",
+    "View",
+    "codecs",
     "hash_key",
     "hash_keys",
+    "policies",
     "remove_store",
 ]

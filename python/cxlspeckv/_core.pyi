@@ -1,14 +1,17 @@
 # What the bindings define. A test compares this with the module itself.
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+import collections.abc
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import Buffer
 
 # n x 16 bytes, or one object of 16 bytes a key.
-Keys: TypeAlias = Buffer | Sequence[Buffer]
-Tokens: TypeAlias = Sequence[int] | npt.NDArray[np.integer] | range
+# (typeshed gives arrays no __buffer__ before Python 3.12.)
+Array: TypeAlias = Buffer | npt.NDArray[Any]
+Keys: TypeAlias = Array | collections.abc.Sequence[Buffer]
+Tokens: TypeAlias = collections.abc.Sequence[int] | npt.NDArray[np.integer] | range
 
 class BlockLayout:
     """How the blocks of one group of layers are laid out: little-endian values of `dtype` ("f16",
@@ -67,7 +70,7 @@ class KeyChain:
 def hash_key(engine_key: bytes, salt: bytes = b"") -> bytes:
     """Hashes an engine's own key, of any length, into one of ours."""
 
-def hash_keys(engine_keys: Sequence[bytes], salt: bytes = b"") -> bytes:
+def hash_keys(engine_keys: collections.abc.Sequence[bytes], salt: bytes = b"") -> bytes:
     """The same for many: n x 16 bytes."""
 
 class TierConfig:
@@ -137,8 +140,8 @@ class Operation:
 class Store:
     def __init__(
         self,
-        layouts: Sequence[BlockLayout],
-        tiers: Sequence[TierConfig],
+        layouts: collections.abc.Sequence[BlockLayout],
+        tiers: collections.abc.Sequence[TierConfig],
         name: str,
         profile: bytes,
         max_blocks: int,
@@ -197,3 +200,69 @@ class Store:
 
 def parse_size(text: str, /) -> int: ...
 def remove_store(name: str, /) -> None: ...
+
+class View:
+    """Blocks of a sequence, held in the fastest tier and plain while this or an array lives."""
+
+    @property
+    def first_token(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    def __len__(self) -> int:
+        """How many blocks."""
+    def layer(self, block: int, layer: int) -> npt.NDArray[np.generic]:
+        """One layer of one block, without a copy and read-only, in the shape `layer_shape`
+        gives. Of an open tail, tokens beyond the sequence's end are unspecified."""
+
+class Sequence:
+    def __init__(
+        self, store: Store, layout: int, model: str, salt: bytes, tenant: int, /
+    ) -> None: ...
+    def release(self) -> None: ...
+    def adopt(self, tokens: Tokens, /) -> int: ...
+    def append(self, tokens: Tokens, /) -> int: ...
+    def write(self, layer: int, at: int, rows: Array, /) -> None: ...
+    def seal(self) -> None: ...
+    def fork(self) -> Sequence: ...
+    def truncate(self, size: int, /) -> None: ...
+    def stage(self) -> None: ...
+    def view(self, store: Store, first_block: int, count: int, /) -> View: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def tail_first(self) -> int: ...
+    @property
+    def keys(self) -> bytes: ...
+    @property
+    def tokens(self) -> npt.NDArray[np.uint32]: ...
+
+def codecs() -> tuple[str, ...]: ...
+def supports(codec: str, layout: BlockLayout, /) -> bool: ...
+def max_layer_bytes(codec: str, layout: BlockLayout, /) -> int: ...
+def layer_shape(layout: BlockLayout, /) -> tuple[int, ...]: ...
+def encode(
+    codec: str,
+    layout: BlockLayout,
+    plain: Array,
+    layer: int,
+    first_position: int | None,
+    profile: bytes,
+    /,
+) -> bytes: ...
+def decode(
+    codec: str,
+    layout: BlockLayout,
+    encoded: Array,
+    layer: int,
+    first_position: int | None,
+    profile: bytes,
+    /,
+) -> npt.NDArray[np.generic]: ...
+def describe_device(uri: str, /) -> dict[str, str | int | bool]: ...
+def policies() -> tuple[str, ...]: ...
+def pack_address(
+    request: int, layer: int, head: int, position: int, kind: int, /
+) -> tuple[int, int]: ...
+def unpack_address(high: int, low: int, /) -> tuple[int, int, int, int, int]: ...
+def version() -> int: ...
+def code_names() -> tuple[str, ...]: ...

@@ -1,11 +1,35 @@
+#include <array>
+
 #include "cxlspeckv/tier.hpp"
 
 #include "policy/lru.hpp"
 
 namespace speckv {
+namespace {
+
+struct Named {
+  std::string_view name;
+  std::unique_ptr<Policy> (*make)();
+};
+constexpr std::array kPolicies = {Named{"lru", make_lru}};
+
+constexpr auto kNames = [] {
+  std::array<std::string_view, kPolicies.size()> names{};
+  for (std::size_t i = 0; i < names.size(); ++i)
+    names[i] = kPolicies[i].name;
+  return names;
+}();
+
+}  // namespace
+
+std::span<const std::string_view> policy_names() noexcept {
+  return kNames;
+}
 
 std::unique_ptr<Policy> make_policy(std::string_view name) {
-  if (name == "lru") return make_lru();
+  for (const Named& policy : kPolicies) {
+    if (policy.name == name) return policy.make();
+  }
   return nullptr;
 }
 

@@ -16,7 +16,7 @@ class Pins final : public PinnedSlots {
   std::set<Slot> slots;
 };
 
-class PolicyConformance : public testing::TestWithParam<const char*> {
+class PolicyConformance : public testing::TestWithParam<std::string_view> {
  protected:
   static constexpr std::uint32_t kSlots = 100;
   // 64-byte aligned memory, as the store gives it.
@@ -116,7 +116,8 @@ TEST(Policies, an_unknown_name_is_none) {
   EXPECT_EQ(make_policy(""), nullptr);
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, PolicyConformance, testing::Values("lru"),
+INSTANTIATE_TEST_SUITE_P(Policies, PolicyConformance,
+                         testing::ValuesIn(policy_names().begin(), policy_names().end()),
                          [](const auto& name) { return std::string(name.param); });
 
 }  // namespace

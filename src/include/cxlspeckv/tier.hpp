@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,8 +50,9 @@ class Policy {
   virtual std::uint32_t size() const noexcept = 0;  // filled slots
 };
 
-// The built-in policy of that name ("lru"), or nullptr.
+// The built-in policy of that name, or nullptr.
 std::unique_ptr<Policy> make_policy(std::string_view name);
+std::span<const std::string_view> policy_names() noexcept;
 
 // What may enter a tier from above.
 enum class Admission : std::uint8_t {

@@ -1,0 +1,118 @@
+// Codecs: one layer of a block in, encoded bytes out, and back.
+#include <string>
+
+#include "cxlspeckv/codec.hpp"
+
+#include "bindings.hpp"
+
+namespace speckv::python {
+namespace {
+
+const Codec& codec_named(const std::string& name) {
+  const Codec* codec = find_codec(name);
+  if (codec == nullptr) raise(Code::not_found, "no codec \"" + name + "\"");
+  return *codec;
+}
+
+LayerContext context_of(const BlockLayout& layout, std::uint32_t layer,
+                        const py::object& first_position, const py::bytes& profile) {
+  if (layer >= layout.layers)
+    raise(Code::invalid_argument, "the layout has fewer layers");
+  return {.layout = layout,
+          .layer = layer,
+          .first_position = first_position.is_none()
+                                ? kNoPosition
+                                : first_position.cast<std::uint32_t>(),
+          .profile = bytes_in(profile)};
+}
+
+Bytes bytes_of_buffer(const py::buffer_info& info) {
+  if (PyBuffer_IsContiguous(info.view(), 'C') == 0)
+    raise(Code::invalid_argument, "the array is not contiguous");
+  return {static_cast<const std::byte*>(info.ptr),
+          static_cast<std::size_t>(info.size * info.itemsize)};
+}
+
+py::bytes encode(const std::string& name, const BlockLayout& layout,
+                 const py::buffer& plain, std::uint32_t layer,
+                 const py::object& first_position, const py::bytes& profile) {
+  const Codec& codec = codec_named(name);
+  if (!codec.supports(layout))
+    raise(Code::unsupported, "codec \"" + name + "\" cannot take this layout");
+  const LayerContext context = context_of(layout, layer, first_position, profile);
+  const py::buffer_info info = plain.request();
+  const Bytes in = bytes_of_buffer(info);
+  if (in.size() != layout.layer_bytes())
+    raise(Code::invalid_argument, "a layer has " + std::to_string(layout.layer_bytes()) +
+                                      " bytes, not " + std::to_string(in.size()));
+  std::vector<std::byte> out(codec.max_layer_bytes(layout));
+  const std::size_t used =
+      value_of(unlocked([&] { return codec.encode(context, in, out); }));
+  return {reinterpret_cast<const char*>(out.data()), used};
+}
+
+py::array decode(const std::string& name, const BlockLayout& layout,
+                 const py::buffer& encoded, std::uint32_t layer,
+                 const py::object& first_position, const py::bytes& profile) {
+  const Codec& codec = codec_named(name);
+  if (!codec.supports(layout))
+    raise(Code::unsupported, "codec \"" + name + "\" cannot take this layout");
+  const LayerContext context = context_of(layout, layer, first_position, profile);
+  const py::buffer_info info = encoded.request();
+  const Bytes in = bytes_of_buffer(info);
+  py::array plain = array_of(layout, layer_shape(layout), nullptr, {});
+  const MutableBytes out(static_cast<std::byte*>(plain.mutable_data()),
+                         layout.layer_bytes());
+  const Code code = unlocked([&] { return codec.decode(context, in, out); });
+  if (code != Code::ok)
+    raise(code, "codec \"" + name + "\": " + std::string(to_string(code)));
+  return plain;
+}
+
+}  // namespace
+
+std::vector<py::ssize_t> layer_shape(const BlockLayout& l) {
+  const auto heads = static_cast<py::ssize_t>(l.kv_heads);
+  const auto tokens = static_cast<py::ssize_t>(l.tokens);
+  const auto channels = static_cast<py::ssize_t>(l.head_dim);
+  switch (l.kind) {
+    case BlockLayout::Kind::kv:
+      return {2, heads, tokens, channels};
+    case BlockLayout::Kind::latent:
+      return {heads, tokens, channels};
+    case BlockLayout::Kind::interleaved:
+      return {heads, tokens, 2, channels};
+  }
+  return {};
+}
+
+py::array array_of(const BlockLayout& layout, std::vector<py::ssize_t> shape,
+                   const std::byte* memory, const py::handle& owner) {
+  static constexpr const char* kTypes[] = {"<f2", "<u2", "<f4", "u1"};  // by DType
+  const py::dtype dtype(kTypes[static_cast<std::size_t>(layout.dtype)]);
+  py::array array(dtype, std::move(shape), memory, owner);
+  if (owner) array.attr("setflags")(false);
+  return array;
+}
+
+void bind_codecs(py::module_& module) {
+  module.def("codecs", [] {
+    py::list names;
+    for (const Codec* codec : builtin_codecs())
+      names.append(codec->name());
+    return py::tuple(names);
+  });
+  module.def("supports", [](const std::string& codec, const BlockLayout& layout) {
+    return codec_named(codec).supports(layout);
+  });
+  module.def("max_layer_bytes", [](const std::string& codec, const BlockLayout& layout) {
+    return codec_named(codec).max_layer_bytes(layout);
+  });
+  module.def("layer_shape", [](const BlockLayout& layout) {
+    return py::tuple(py::cast(layer_shape(layout)));
+  });
+  module.def("encode", &encode);
+  module.def("decode", &decode);
+}
+
+}  // namespace speckv::python

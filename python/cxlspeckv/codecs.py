@@ -1,0 +1,77 @@
+"""How the values of a block are written down: one layer in, bytes out, and back.
+
+The same code as the store's, so the bytes are those in a tier (docs/block-format.md), without
+the frame around them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxlspeckv import _core
+from cxlspeckv._core import BlockLayout
+
+# NumPy has no bf16 and no f8: arrays hold their bits.
+_DTYPES = {"f16": "<f2", "bf16": "<u2", "f32": "<f4", "f8e4m3": "u1"}
+
+
+def names() -> tuple[str, ...]:
+    """Return the built-in codecs."""
+    return _core.codecs()
+
+
+def dtype_of(layout: BlockLayout) -> np.dtype[Any]:
+    """Return the NumPy type that carries the values of a layout; of bf16 and f8e4m3 their bits."""
+    return np.dtype(_DTYPES[layout.dtype])
+
+
+def layer_shape(layout: BlockLayout) -> tuple[int, ...]:
+    """Return the shape of one layer of a plain block, by the layout's kind."""
+    return _core.layer_shape(layout)
+
+
+def supports(codec: str, layout: BlockLayout) -> bool:
+    """Whether a codec can take a layout. Raises `NotFound`."""
+    return _core.supports(codec, layout)
+
+
+def max_layer_bytes(codec: str, layout: BlockLayout) -> int:
+    """Return the most bytes that one layer can take."""
+    return _core.max_layer_bytes(codec, layout)
+
+
+def encode(
+    codec: str,
+    layout: BlockLayout,
+    plain: npt.NDArray[np.generic],
+    *,
+    layer: int = 0,
+    first_position: int | None = None,
+    profile: bytes = b"",
+) -> npt.NDArray[np.uint8]:
+    """Encode one layer: a contiguous array of `layout.layer_bytes` bytes, of any shape.
+
+    The same values give the same bytes on every machine. `Unsupported`: the codec cannot take
+    the layout, or not these values (a store would then write them raw).
+    """
+    encoded = _core.encode(codec, layout, plain, layer, first_position, profile)
+    return np.frombuffer(encoded, np.uint8)
+
+
+def decode(
+    codec: str,
+    layout: BlockLayout,
+    encoded: npt.NDArray[np.uint8] | bytes,
+    *,
+    layer: int = 0,
+    first_position: int | None = None,
+    profile: bytes = b"",
+) -> npt.NDArray[np.generic]:
+    """Decode one layer into a new array of `layer_shape(layout)` and `dtype_of(layout)`.
+
+    Safe on any bytes: raises `Corrupted` rather than guess.
+    """
+    return _core.decode(codec, layout, encoded, layer, first_position, profile)
