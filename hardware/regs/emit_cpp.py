@@ -147,6 +147,13 @@ struct Field {
     text += mask_tables(s) + "\n"
     text += structure("CompletionEntry", s["completion"]["field"], s["completion"]["bytes"],
                       "Its answer. status: bit 0 is the phase, the others an Answer.")
+    text += "namespace completion {\n"
+    for f in s["completion"]["field"]:
+        for bits in f.get("fields", []):
+            high, low = bits["bits"]
+            text += (f"inline constexpr Field k{pascal(f['name'])}{pascal(bits['name'])}"
+                     f"{{{low}, {high - low + 1}}};\n")
+    text += "}\n"
     for r in s["record"]:
         text += "\n" + structure(pascal(r["name"]), emit.record_fields(r), r["bytes"], r["doc"])
     return text + "\n}  // namespace speckv::engine\n"

@@ -103,8 +103,7 @@ std::vector<Row> machine() {
   std::error_code error;
   const fs::space_info shared = fs::space("/dev/shm", error);
   if (!error) rows.push_back({"shm:", shared.capacity, "shared memory"});
-  rows.push_back(
-      {"soft:", std::nullopt, "simulated: plain memory in the place of a card"});
+  rows.push_back({"soft:", std::nullopt, "simulated: the card's engine in software"});
   for (const fs::path& card : entries("/dev", "speckv")) {
     rows.push_back({card.string(), std::nullopt, "this version has no driver for it"});
   }

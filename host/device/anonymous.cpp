@@ -1,4 +1,4 @@
-// dram:, numa: and soft: are anonymous memory, filled in by the kernel as it is touched.
+// dram: and numa: are anonymous memory, filled in by the kernel as it is touched.
 #include <cerrno>
 #include <string>
 
@@ -16,22 +16,6 @@ constexpr std::size_t kHugePage = 2U << 20;
 
 std::size_t round_up(std::size_t value, std::size_t unit) noexcept {
   return (value + unit - 1) / unit * unit;
-}
-
-// Starts on a huge page, so that the kernel can use one from the first byte on.
-Result<MappedBytes> map_anonymous(const DeviceUri& uri) {
-  const std::size_t mapped = round_up(uri.size, kHugePage);
-  void* raw = ::mmap(nullptr, mapped + kHugePage, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (raw == MAP_FAILED) {
-    return os_error("device \"" + uri.text + "\": mapping its memory", errno);
-  }
-  auto* start = static_cast<std::byte*>(raw);
-  const std::size_t before = round_up(reinterpret_cast<std::uintptr_t>(raw), kHugePage) -
-                             reinterpret_cast<std::uintptr_t>(raw);
-  if (before != 0) ::munmap(start, before);
-  if (before != kHugePage) ::munmap(start + before + mapped, kHugePage - before);
-  return MappedBytes(start + before, mapped, uri.size);
 }
 
 Status bind_to_node(const DeviceUri& uri, MutableBytes bytes) {
@@ -64,6 +48,21 @@ Status bind_to_node(const DeviceUri& uri, MutableBytes bytes) {
 
 }  // namespace
 
+Result<MappedBytes> map_anonymous(const DeviceUri& uri) {
+  const std::size_t mapped = round_up(uri.size, kHugePage);
+  void* raw = ::mmap(nullptr, mapped + kHugePage, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (raw == MAP_FAILED) {
+    return os_error("device \"" + uri.text + "\": mapping its memory", errno);
+  }
+  auto* start = static_cast<std::byte*>(raw);
+  const std::size_t before = round_up(reinterpret_cast<std::uintptr_t>(raw), kHugePage) -
+                             reinterpret_cast<std::uintptr_t>(raw);
+  if (before != 0) ::munmap(start, before);
+  if (before != kHugePage) ::munmap(start + before + mapped, kHugePage - before);
+  return MappedBytes(start + before, mapped, uri.size);
+}
+
 OpenedDevice open_anonymous(const DeviceUri& uri) {
   Result<MappedBytes> mapping = map_anonymous(uri);
   if (!mapping.ok()) return mapping.error();
@@ -72,13 +71,10 @@ OpenedDevice open_anonymous(const DeviceUri& uri) {
   info.capacity = uri.size;
   info.memory = true;
   info.numa_node = uri.node;
-  info.simulated = uri.scheme == Scheme::soft;
-  if (info.simulated) info.note = "plain memory in the place of a card";
   if (uri.scheme == Scheme::numa) {
     if (Status status = bind_to_node(uri, bytes); !status.ok()) return status;
   }
-  if (uri.scheme != Scheme::soft &&
-      ::madvise(bytes.data(), round_up(bytes.size(), kHugePage), MADV_HUGEPAGE) != 0) {
+  if (::madvise(bytes.data(), round_up(bytes.size(), kHugePage), MADV_HUGEPAGE) != 0) {
     info.note = "no huge pages: the kernel refuses them";
   }
   return std::shared_ptr<Device>(std::make_shared<MemoryDevice>(

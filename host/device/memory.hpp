@@ -9,6 +9,7 @@
 #include "cxlspeckv/device.hpp"
 
 #include "device/queue.hpp"
+#include "device/uri.hpp"
 
 namespace speckv {
 
@@ -41,6 +42,10 @@ enum class Durability : std::uint8_t {
 
 // Whether this processor can write its caches back (Durability::cache_lines).
 bool can_write_back_cache_lines() noexcept;
+
+// uri.size bytes of anonymous memory, zero, starting on a huge page, so that the kernel
+// can use one from the first byte on.
+Result<MappedBytes> map_anonymous(const DeviceUri& uri);
 
 class MemoryDevice final : public Device {
  public:

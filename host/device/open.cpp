@@ -9,8 +9,9 @@ OpenedDevice open_scheme(const DeviceUri& uri) {
   switch (uri.scheme) {
     case Scheme::dram:
     case Scheme::numa:
-    case Scheme::soft:
       return open_anonymous(uri);
+    case Scheme::soft:
+      return open_soft(uri);
     case Scheme::dax:
     case Scheme::shm:
       return open_mapped(uri);

@@ -13,8 +13,9 @@ namespace speckv {
 
 using OpenedDevice = Result<std::shared_ptr<Device>>;
 
-OpenedDevice open_anonymous(const DeviceUri& uri);  // dram, numa, soft
-OpenedDevice open_mapped(const DeviceUri& uri);     // dax, shm
+OpenedDevice open_anonymous(const DeviceUri& uri);  // dram, numa
+OpenedDevice open_soft(const DeviceUri& uri);
+OpenedDevice open_mapped(const DeviceUri& uri);  // dax, shm
 OpenedDevice open_file(const DeviceUri& uri);
 
 // What the URI alone decides.

@@ -346,6 +346,10 @@ struct CompletionEntry {
     if (crc != 0) store_le(to + 8, crc);
   }
 };
+namespace completion {
+inline constexpr Field kStatusPhase{0, 1};
+inline constexpr Field kStatusCode{1, 15};
+}
 
 // Of the tenant. Counters count since the card's reset, up to their largest value.
 struct Telemetry {

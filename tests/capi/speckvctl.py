@@ -48,7 +48,7 @@ def list_tells_devices_and_io_uring():
 
 def info_describes_a_device_and_creates_none(folder):
     told = json.loads(call("info", "soft:4M", "--json"))
-    assert (told["capacity"], told["simulated"], told["kind"]) == (4 << 20, True, "memory")
+    assert (told["capacity"], told["simulated"], told["kind"]) == (4 << 20, True, "queue")
     path = folder / "absent"
     call("info", f"file:{path}", status=1)
     call("info", f"dax:{path}", status=1)

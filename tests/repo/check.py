@@ -97,7 +97,8 @@ def refusals(_tree, program, *cases):
 BROKEN = {
     "layering": [{"src/a.cpp": "#include <unistd.h>\n"}, {"src/a.cpp": "#include <fstream>\n"},
                  {"src/a.cpp": '#include "device/open.hpp"\n', "host/device/open.hpp": ""},
-                 {"host/a.cpp": '#include "store/index.hpp"\n', "src/store/index.hpp": ""}],
+                 {"host/a.cpp": '#include "store/index.hpp"\n', "src/store/index.hpp": ""},
+                 {"host/cli/a.cpp": '#include "engine/a.hpp"\n', "src/engine/a.hpp": ""}],
     "forbidden": [{"src/a.cpp": "void f() { throw 1; }\n"}, {"src/a.cpp": "x = std::abort();\n"},
                   {"host/device/a.cpp": 'std::printf("x");\n'},
                   {"src/a.cpp": "std::cout << 1;\n"}, {"src/a.cpp": 'getenv("X");\n'},

@@ -3,6 +3,8 @@
 // nothing that is held is forgotten, and at the end every byte is accounted for.
 #include <thread>
 
+#include "cxlspeckv/devices.hpp"
+
 #include "support/event_tally.hpp"
 #include "support/invariants.hpp"
 #include "support/stress_worker.hpp"
@@ -19,6 +21,7 @@ struct Shape {
     std::uint64_t bytes;
     const char* codec = "raw";
     Admission admission = Admission::always;
+    bool card = false;  // the card's engine in software, in the place of `kind`
   };
   std::vector<Place> tiers;
   bool set_codecs = false;
@@ -40,14 +43,47 @@ constexpr std::uint64_t kKiB = 1024;
 constexpr std::uint32_t kThreads = 4;
 constexpr std::uint64_t kShared = 40, kOwn = 60;
 
+constexpr auto kSecond = Admission::second_touch;
+const Shape kShapes[] = {
+    {"memory", {{Kind::memory, 160 * kKiB}}},
+    {"memory_int8", {{Kind::memory, 160 * kKiB, "int8"}}, true},
+    {"memory_disk", {{Kind::memory, 100 * kKiB}, {Kind::disk, 400 * kKiB}}},
+    {"memory_volatile_disk",
+     {{Kind::memory, 100 * kKiB}, {Kind::volatile_disk, 300 * kKiB}}},
+    {"memory_memory_disk",
+     {{Kind::memory, 80 * kKiB}, {Kind::memory, 120 * kKiB}, {Kind::disk, 300 * kKiB}}},
+    {"pmem", {{Kind::persistent_memory, 300 * kKiB}}},
+    {"disk", {{Kind::disk, 300 * kKiB}}},
+    {"memory_pmem", {{Kind::memory, 100 * kKiB}, {Kind::persistent_memory, 300 * kKiB}}},
+    {"pmem_disk_codecs",
+     {{Kind::persistent_memory, 200 * kKiB}, {Kind::disk, 300 * kKiB, "int8"}},
+     true},
+    {"disk_memory", {{Kind::volatile_disk, 100 * kKiB}, {Kind::memory, 200 * kKiB}}},
+    {"memory_vdisk_seldom_disk",
+     {{Kind::memory, 100 * kKiB},
+      {Kind::volatile_disk, 150 * kKiB},
+      {Kind::disk, 300 * kKiB, "raw", kSecond}}},
+    {"card", {{Kind::volatile_disk, 300 * kKiB, "raw", Admission::always, true}}},
+    {"memory_card_disk",
+     {{Kind::memory, 100 * kKiB},
+      {Kind::volatile_disk, 200 * kKiB, "int8", Admission::always, true},
+      {Kind::disk, 300 * kKiB}},
+     true},
+};
+
 StoreOptions options_of(const Shape& shape) {
   StoreOptions options;
   options.layouts = BlockPool::layouts();
   for (std::size_t i = 0; i < shape.tiers.size(); ++i) {
     const Shape::Place& place = shape.tiers[i];
-    options.tiers.push_back(tier_on("t" + std::to_string(i),
-                                    std::make_shared<HeapDevice>(place.bytes, place.kind),
-                                    place.codec));
+    std::shared_ptr<Device> device =
+        std::make_shared<HeapDevice>(place.bytes, place.kind);
+    if (place.card) {
+      auto card = open_device("soft:" + std::to_string(place.bytes / kKiB) + "K");
+      if (card.ok()) device = std::move(*card);
+      EXPECT_TRUE(device->info().simulated);
+    }
+    options.tiers.push_back(tier_on("t" + std::to_string(i), device, place.codec));
     options.tiers.back().admission = place.admission;
   }
   return options;
@@ -65,7 +101,7 @@ TEST_P(StoreStress, never_answers_wrongly_and_accounts_for_every_byte) {
   ASSERT_TRUE(opened.ok()) << opened.error().message();
   BlockStore& store = **opened;
 
-  const std::uint64_t steps = scaled(1e6) / (11 * kThreads) + 1;
+  const std::uint64_t steps = scaled(1e6) / (std::size(kShapes) * kThreads) + 1;
   std::vector<std::unique_ptr<StressWorker>> workers;
   for (std::uint32_t i = 0; i < kThreads; ++i) {
     StressWorker::Options own;
@@ -108,28 +144,6 @@ TEST_P(StoreStress, never_answers_wrongly_and_accounts_for_every_byte) {
   }
   workers.clear();
 }
-
-constexpr auto kSecond = Admission::second_touch;
-const Shape kShapes[] = {
-    {"memory", {{Kind::memory, 160 * kKiB}}},
-    {"memory_int8", {{Kind::memory, 160 * kKiB, "int8"}}, true},
-    {"memory_disk", {{Kind::memory, 100 * kKiB}, {Kind::disk, 400 * kKiB}}},
-    {"memory_volatile_disk",
-     {{Kind::memory, 100 * kKiB}, {Kind::volatile_disk, 300 * kKiB}}},
-    {"memory_memory_disk",
-     {{Kind::memory, 80 * kKiB}, {Kind::memory, 120 * kKiB}, {Kind::disk, 300 * kKiB}}},
-    {"pmem", {{Kind::persistent_memory, 300 * kKiB}}},
-    {"disk", {{Kind::disk, 300 * kKiB}}},
-    {"memory_pmem", {{Kind::memory, 100 * kKiB}, {Kind::persistent_memory, 300 * kKiB}}},
-    {"pmem_disk_codecs",
-     {{Kind::persistent_memory, 200 * kKiB}, {Kind::disk, 300 * kKiB, "int8"}},
-     true},
-    {"disk_memory", {{Kind::volatile_disk, 100 * kKiB}, {Kind::memory, 200 * kKiB}}},
-    {"memory_vdisk_seldom_disk",
-     {{Kind::memory, 100 * kKiB},
-      {Kind::volatile_disk, 150 * kKiB},
-      {Kind::disk, 300 * kKiB, "raw", kSecond}}},
-};
 
 INSTANTIATE_TEST_SUITE_P(Shapes, StoreStress, testing::ValuesIn(kShapes),
                          [](const auto& shape) { return shape.param.name; });
