@@ -5,13 +5,13 @@
       "kv_connector_extra_config": {"tiers": [{"uri": "dram:4G"}]}}'
 """
 
-from typing import Any
-
 from vllm.config import VllmConfig
 from vllm.distributed.kv_transfer.kv_connector.v1 import KVConnectorRole
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
     KVConnectorPromMetrics,
     KVConnectorStats,
+    PromMetric,
+    PromMetricT,
 )
 from vllm.distributed.kv_transfer.kv_connector.v1.offloading_connector import OffloadingConnector
 from vllm.v1.kv_cache_interface import KVCacheConfig
@@ -60,8 +60,14 @@ class CxlSpecKVConnector(OffloadingConnector):
         return found
 
     @classmethod
-    def build_prom_metrics(cls, vllm_config: VllmConfig, *args: Any, **kwargs: Any
-                           ) -> KVConnectorPromMetrics:
+    def build_prom_metrics(
+        cls,
+        vllm_config: VllmConfig,
+        metric_types: dict[type[PromMetric], type[PromMetricT]],
+        labelnames: list[str],
+        per_engine_labelvalues: dict[int, list[object]],
+    ) -> KVConnectorPromMetrics:
         """In the front end, which has made no connector."""
         vllm_config.kv_transfer_config.kv_connector_extra_config.update(SPEC)
-        return super().build_prom_metrics(vllm_config, *args, **kwargs)
+        return super().build_prom_metrics(vllm_config, metric_types, labelnames,
+                                          per_engine_labelvalues)

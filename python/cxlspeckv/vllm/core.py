@@ -89,7 +89,7 @@ class Core:
     def lookup(self, engine_keys: Sequence[bytes]) -> npt.NDArray[np.int8]:
         """For each key the slowest tier that one of its ranks lies in, PENDING or ABSENT."""
         keys = self.key_maker.keys(engine_keys)
-        found = self.store.lookup(keys.reshape(-1, KEY_BYTES)).reshape(len(engine_keys), -1)
+        found = self.store.lookup(keys.tobytes()).reshape(len(engine_keys), -1)
         worst = found.max(axis=1)
         worst[(found == PENDING).any(axis=1)] = PENDING
         worst[(found == ABSENT).any(axis=1)] = ABSENT

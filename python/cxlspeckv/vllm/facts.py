@@ -9,6 +9,7 @@ import os
 import pathlib
 from dataclasses import asdict, dataclass
 
+from huggingface_hub import snapshot_download
 from vllm.config import VllmConfig
 from vllm.v1.kv_offload.config import OffloadingConfig
 
@@ -79,15 +80,13 @@ def _weight_files(model: str, revision: str | None) -> list[str]:
     elif path.is_dir():
         found = [p for p in path.rglob("*") if p.suffix in WEIGHTS]
     else:
-        from huggingface_hub import snapshot_download
-
         try:
-            folder = pathlib.Path(snapshot_download(model, revision=revision, local_files_only=True))
+            found = snapshot_download(model, revision=revision, local_files_only=True)
         except (OSError, ValueError) as error:
             raise ConfigError(f'the files of "{model}" are not found ({error}); give a "model_id" '
                               "that names these weights") from None
         return sorted(f"{p.name} {os.path.basename(p.resolve())}"
-                      for p in folder.rglob("*") if p.suffix in WEIGHTS)
+                      for p in pathlib.Path(found).rglob("*") if p.suffix in WEIGHTS)
     stats = [(p.name, p.stat()) for p in found]
     return sorted(f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in stats)
 

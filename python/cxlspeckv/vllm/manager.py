@@ -1,5 +1,6 @@
 """The scheduler's side: what is stored, what may be stored, what to read ahead."""
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ class CxlSpecKVManager(OffloadingManager):
         if not below:
             return
         try:
-            self._core.store.promote(self._core.key_maker.keys(below).reshape(-1, 16))
+            self._core.store.promote(self._core.key_maker.keys(below).tobytes())
         except cxlspeckv.Busy:
             return
         state.promoted.update(below)
@@ -111,10 +112,9 @@ class CxlSpecKVManager(OffloadingManager):
         for key, ranks in zip(wanted, table, strict=True):
             pins = []
             for rank_key in ranks:
-                try:
+                # Gone since the lookup: the load will fail, and be recomputed.
+                with contextlib.suppress(cxlspeckv.Error):
                     pins.append(self._core.store.retain(rank_key.tobytes()))
-                except cxlspeckv.Error:
-                    pass  # gone since the lookup: the load will fail, and be recomputed
             self._pins.setdefault(key, []).append(pins)
         state = self._requests.get(req_context.req_id)
         if state is not None and state.promoted:

@@ -36,8 +36,8 @@ def layer_pages(tensors: Sequence[torch.Tensor]) -> list[LayerPages]:
     found = []
     for tensor in tensors:
         if tensor.device.type != "cpu":
-            raise ConfigError(f"the KV cache lies on {tensor.device.type}; this version reads pages "
-                              "in host memory: use CxlSpecKVTier below TieringOffloadingSpec")
+            raise ConfigError(f"the KV cache lies on {tensor.device.type}; pages are read in "
+                              "host memory: use CxlSpecKVTier below TieringOffloadingSpec")
         found.append(LayerPages(tensor.data_ptr(), tensor.stride(0) * tensor.element_size(),
                                 tensor.shape[0]))
     return found

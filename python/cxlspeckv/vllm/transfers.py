@@ -4,6 +4,7 @@ A job is one submission to the store, whatever its number of blocks. What fails 
 pages that hold nothing right, so that an adapter can tell the engine.
 """
 
+import contextlib
 import queue
 import threading
 import time
@@ -130,19 +131,17 @@ class Transfers:
         with self._lock:
             if job.cancelled:
                 return np.full(len(job.keys), Code.CANCELLED, np.uint8)
-        store = self._core.store
+        store, keys = self._core.store, job.keys.tobytes()
         if job.is_load:
-            operation = store.load(job.keys, segments, deadline=self._core.settings.load_timeout)
+            operation = store.load(keys, segments, deadline=self._core.settings.load_timeout)
         else:
-            operation = store.save(job.keys, segments)
+            operation = store.save(keys, segments)
         with self._lock:
             job.operation = operation
             if job.cancelled:
                 operation.cancel()
-        try:
+        with contextlib.suppress(cxlspeckv.Error):  # the codes tell it, block by block
             operation.wait()
-        except cxlspeckv.Error:
-            pass  # the codes tell it, block by block
         return operation.codes()
 
     def _settle(self, job: Job, codes: npt.NDArray[np.uint8]) -> None:
@@ -157,6 +156,6 @@ class Transfers:
             self.failed_loads += counts
             job.bad_pages = frozenset(int(p) for p in job.chunks[failed].ravel() if p != NO_PAGE)
             # Whatever was wrong, the next lookup must not find these again: no retry for ever.
-            self._core.store.erase(np.ascontiguousarray(job.keys[failed]))
+            self._core.store.erase(job.keys[failed].tobytes())
             logger.warning("cxlspeckv: %d of %d blocks were not loaded (%s); they are recomputed",
                            int(failed.sum()), len(codes), dict(counts))

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import pathlib
+import re
 import resource
 import signal
 import sys
@@ -25,25 +26,23 @@ def prompt(number, chars):
     return f"{text[start:start + chars]}\nSummary {number}:"
 
 
-def flip_bytes(path, place, count):
-    """Damages a file where the frames of a pool lie: its last three quarters."""
-    size = os.path.getsize(path)
+def damage(path, every):
+    """Flips a bit in every so many of the frames that a pool holds."""
+    text = pathlib.Path(path).read_bytes()
+    frames = [match.start() for match in re.finditer(rb"SVKB\x01\x00", text)]
     with open(path, "r+b") as file:
-        for i in range(int(count)):
-            file.seek(int(size * float(place)) + i * 997 % max(1, size // 8))
-            byte = file.read(1)
-            file.seek(-1, os.SEEK_CUR)
-            file.write(bytes([byte[0] ^ 0x5A]))
-        file.flush()
-        os.fsync(file.fileno())
+        for start in frames[::int(every)]:
+            file.seek(start + 5000)
+            file.write(bytes([text[start + 5000] ^ 1]))
 
 
-ACTIONS = {
-    "flip": flip_bytes,
-    "signal": lambda pid, number: os.kill(int(pid), int(number)),
-    "say": lambda path: pathlib.Path(path).write_text("here", encoding="utf-8"),
-    "kill_me": lambda: os.killpg(0, signal.SIGKILL),
-}
+def meet(fifo, side):
+    """Waits for the other engine: opening a FIFO takes two."""
+    with open(fifo, {"first": "w", "second": "r"}[side], encoding="utf-8"):
+        pass
+
+
+ACTIONS = {"damage": damage, "meet": meet, "die": lambda: os.killpg(0, signal.SIGKILL)}
 
 
 def metrics_of(engine):

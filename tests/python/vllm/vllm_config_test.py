@@ -1,0 +1,159 @@
+"""Every mistake is one line that says what would be right; nothing is opened or left behind."""
+
+import os
+import types
+
+import pytest
+from cxlspeckv.vllm import core, facts
+from cxlspeckv.vllm.engine_file import EngineFile, sweep
+from cxlspeckv.vllm.settings import ConfigError, parse
+from vllm_support import page_facts
+
+DRAM = [{"uri": "dram:16M"}]
+
+
+@pytest.mark.parametrize(("config", "says"), [
+    ({}, '"tiers" is a list'),
+    ({"tiers": []}, '"tiers" is a list'),
+    ({"tiers": "dram:4G"}, '"tiers" is a list'),
+    ({"tiers": ["dram:4G"]}, '"tiers"[0] is an object'),
+    ({"tiers": [{}]}, 'needs a "uri"'),
+    ({"tiers": [{"uri": "dram:4G", "code": "raw"}]}, 'has no "code"; there are: admission, '),
+    ({"tiers": DRAM, "tires": []}, 'has no "tires"; there are: '),
+    ({"tiers": DRAM, "name": 7}, '"name" is a string'),
+    ({"tiers": DRAM, "max_store_bytes": "lots"}, '"max_store_bytes"'),
+    ({"tiers": DRAM, "max_store_bytes": 0}, '"max_store_bytes" is a size'),
+    ({"tiers": DRAM, "load_timeout": 0}, '"load_timeout" is a number of seconds above 0'),
+    ({"tiers": DRAM, "load_timeout": "1s"}, '"load_timeout" is a number of seconds above 0'),
+])
+def test_settings_that_are_wrong(config, says):
+    with pytest.raises(ConfigError) as told:
+        parse(config)
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(("tier", "says"), [
+    ({"uri": "drum:4G"}, "drum"),
+    ({"uri": "dram:4X"}, "4X"),
+    ({"uri": "dram:16M", "codec": "zip"}, "zip"),
+    ({"uri": "dram:16M", "policy": "mru"}, "mru"),
+    ({"uri": "dram:16M", "admission": "never"}, "admission"),
+    ({"uri": "file:/no/such/folder/pool?size=1M"}, "/no/such/folder/pool"),
+    ({"uri": "file:{tmp}/pool?size=1000T"}, "pool"),  # more than any disk has
+])
+def test_stores_that_do_not_open(tier, says, tmp_path):
+    tier = tier | {"uri": tier["uri"].format(tmp=tmp_path)}
+    before = set(os.listdir("/dev/shm"))
+    with pytest.raises(ConfigError) as told:
+        core.share("mistaken", parse({"tiers": [tier]}), page_facts())
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
+    assert set(os.listdir("/dev/shm")) == before
+    assert os.listdir(tmp_path) == []
+
+
+def engine_of(**changed):
+    """A vLLM configuration as far as it is looked at."""
+    model = types.SimpleNamespace(use_mla=False, get_num_kv_heads=lambda parallel: 2,
+                                  get_head_size=lambda: 16)
+    cache = types.SimpleNamespace(prefix_caching_hash_algo="sha256", enable_prefix_caching=True)
+    return types.SimpleNamespace(**{"model_config": model, "cache_config": cache,
+                                    "lora_config": None, "parallel_config": None} | changed)
+
+
+def offloading_of(groups=1, canonical=False, bytes_per_block=3 * 2048, dtype="bfloat16", **parallel):
+    sizes = {"world_size": 1, "pp_size": 1, "pcp_size": 1, "dcp_size": 1} | parallel
+    group = types.SimpleNamespace(layer_names=("a", "b", "c"), tokens_per_block=16)
+    return types.SimpleNamespace(
+        parallel=types.SimpleNamespace(**sizes), canonical_layout=canonical,
+        groups=(group,) * groups, worker_kv_bytes_per_block=bytes_per_block,
+        model=types.SimpleNamespace(dtype=dtype), replicated_layout=False,
+        cache=types.SimpleNamespace(blocks_per_chunk=1))
+
+
+@pytest.fixture
+def named_model(monkeypatch):
+    monkeypatch.setattr(facts, "model_identity", lambda config, settings: "m")
+
+
+def test_pages_are_read_as_heads_and_channels(named_model):
+    assert facts.page_facts(engine_of(), offloading_of(), parse({"tiers": DRAM})) == page_facts()
+
+
+def test_pages_packed_by_the_engine_are_opaque_and_no_lossy_codec_touches_them(named_model):
+    packed = offloading_of(bytes_per_block=3 * 4112)
+    found = facts.page_facts(engine_of(), packed, parse({"tiers": DRAM}))
+    assert found.kv_heads == 0
+    assert found.block_layout().bytes == found.chunk_bytes == 3 * 4112
+    lossy = parse({"tiers": [{"uri": "dram:16M", "layers": [{"codec": "int8"}]}]})
+    with pytest.raises(ConfigError, match='codec "int8" takes .* are bfloat16, packed'):
+        facts.page_facts(engine_of(), packed, lossy)
+
+
+@pytest.mark.parametrize(("engine", "offloading", "config", "says"), [
+    ({"lora_config": object()}, {}, {}, "LoRA"),
+    ({"cache_config": types.SimpleNamespace(prefix_caching_hash_algo="xxhash",
+                                            enable_prefix_caching=True)},
+     {}, {"name": "shm:/x"}, "use sha256"),
+    ({"cache_config": types.SimpleNamespace(prefix_caching_hash_algo="sha256",
+                                            enable_prefix_caching=False)},
+     {}, {}, "prefix caching is off"),
+    ({}, {"pp_size": 2}, {}, "pp_size is 2"),
+    ({}, {"dcp_size": 2}, {}, "dcp_size is 2"),
+    ({}, {"groups": 2}, {}, "--disable-hybrid-kv-cache-manager"),
+    ({}, {"canonical": True}, {}, '"canonical_layout"'),
+    ({}, {"dtype": "float32"}, {"tiers": [{"uri": "dram:16M", "codec": "kvq4"}]}, "are float32"),
+    ({}, {"bytes_per_block": 10000}, {}, "not all of one size"),
+])
+def test_engines_that_cannot_be_served(named_model, engine, offloading, config, says):
+    with pytest.raises(ConfigError) as told:
+        facts.page_facts(engine_of(**engine), offloading_of(**offloading),
+                         parse({"tiers": DRAM} | config))
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_what_a_killed_engine_left_is_swept_and_what_lives_is_not():
+    import subprocess
+    import sys
+
+    text = ("import os, signal, cxlspeckv; from cxlspeckv.vllm import core, engine_file;"
+            "from cxlspeckv.vllm.settings import parse; from vllm_support import page_facts;"
+            "file = engine_file.EngineFile('killed');"
+            "core.share('killed', parse({'tiers': [{'uri': 'dram:16M'}]}), page_facts());"
+            "os.kill(os.getpid(), signal.SIGKILL)")
+    before = set(os.listdir("/dev/shm"))
+    assert subprocess.run([sys.executable, "-c", text], cwd=os.path.dirname(__file__),
+                          check=False).returncode == -9
+    assert set(os.listdir("/dev/shm")) > before
+    alive = EngineFile("alive")
+    alive.publish(page_facts())
+    assert sweep() == ["cxlspeckv-engine-killed"]
+    assert set(os.listdir("/dev/shm")) == before | {"cxlspeckv-engine-alive"}
+    assert EngineFile("alive").facts() == page_facts()
+    alive.retire()
+    assert set(os.listdir("/dev/shm")) == before
+
+
+def test_the_identity_follows_weights_and_configuration(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+
+    def identity(path=str(tmp_path), shape="{}", model_id="", dtype="bfloat16"):
+        model = types.SimpleNamespace(
+            model=path, revision=None, dtype=dtype, quantization=None,
+            hf_config=types.SimpleNamespace(to_json_string=lambda use_diff: shape))
+        engine = types.SimpleNamespace(
+            model_config=model, cache_config=types.SimpleNamespace(cache_dtype="auto"),
+            load_config=types.SimpleNamespace(load_format="auto"))
+        return facts.model_identity(engine, parse({"tiers": DRAM, "model_id": model_id}))
+
+    first = identity()
+    assert first == identity()
+    assert first != identity(shape='{"rope_theta": 1}')
+    assert first != identity(dtype="float16")
+    os.utime(tmp_path / "model.safetensors", ns=(1, 1))
+    assert first != identity()
+    assert identity(model_id="a") != identity(model_id="b")
+    with pytest.raises(ConfigError, match='give a "model_id"'):
+        identity(path="no-such/model")

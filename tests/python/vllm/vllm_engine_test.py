@@ -1,0 +1,127 @@
+"""The real engine and a real model on a CPU: float32, greedy, a KV cache too small for the prompts.
+
+Whatever the store does, tokens must be those of an engine without it, and the engine must live.
+"""
+
+import os
+import re
+
+import cxlspeckv
+import pytest
+from vllm_support import EngineRun, model, ours
+
+PROMPTS = [0, 1, 2]
+# 8 blocks of 128 tokens hold one prompt of about 700, so that the next one pushes it out.
+SMALL = {"blocks": 8, "max_model_len": 880, "chars": 3000, "max_tokens": 12}
+COLD, WARM = {"prompts": PROMPTS}, {"prompts": PROMPTS}
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory):
+    """Tokens by prompt, of an engine without offloading."""
+    run = EngineRun(tmp_path_factory.mktemp("right"), {
+        "model": model(), "rounds": [{"prompts": [*PROMPTS, 3]}],
+        "transfer": None} | SMALL)
+    tokens = run.finished()["rounds"][0]["tokens"]
+    return dict(zip([*PROMPTS, 3], tokens, strict=True))
+
+
+def check(result, rounds, right):
+    """All requests of all rounds ended with the right tokens."""
+    assert len(result["rounds"]) == len(rounds)
+    for asked, told in zip(rounds, result["rounds"], strict=True):
+        assert told["tokens"] == [right[n] for n in asked["prompts"]]
+        assert set(told["finish"]) == {"length"}
+
+
+def whole_blocks(told):
+    return [tokens // 128 * 128 for tokens in told["prompt_tokens"]]
+
+
+def counted(result, name):
+    """A counter, all labels together."""
+    return sum(value for key, value in result["metrics"].items() if key.startswith(name + "{"))
+
+
+
+def stock(tiers, **options):
+    """vLLM's own connector with our spec."""
+    return {"kv_connector": "OffloadingConnector", "kv_role": "kv_both",
+            "kv_load_failure_policy": "recompute",
+            "kv_connector_extra_config": {
+                "spec_name": "CxlSpecKVOffloadingSpec", "spec_module_path": "cxlspeckv.vllm.spec",
+                "tiers": tiers} | options}
+
+
+def test_same_tokens_cold_warm_after_a_kill_a_restart_and_damage(engine, tmp_path, right):
+    path = tmp_path / "pool"
+    tiers = [{"uri": "dram:64M"}, {"uri": f"file:{path}?size=256M"}]
+    # A prompt that was not computed yet is stored while the engine is killed.
+    rounds = [COLD, WARM]
+    first = engine([*rounds, {"prompts": [3], "before": [["die"]]}], ours(tiers), **SMALL)
+    first.wait()
+    killed = first.result()
+    assert "ended" not in killed
+    check(killed, rounds, right)
+    assert killed["rounds"][0]["cached"] == [0, 0, 0]
+    assert killed["rounds"][1]["cached"] == whole_blocks(killed["rounds"][1])
+
+    # As after a reboot: what was in memory is gone, the pool is not. vLLM's own connector, with
+    # the pool as its only tier, so that every load reads what will be damaged.
+    cxlspeckv.remove_store(str(path))
+    rounds = [WARM, {"prompts": PROMPTS, "salt": "another tenant"},
+              {"prompts": PROMPTS, "before": [["damage", str(path), 2]]}, WARM]
+    again = engine(rounds, stock(tiers[1:]), **SMALL).finished()
+    check(again, rounds, right)
+    # The flush comes at most two seconds after a store.
+    assert again["rounds"][0]["cached"] == whole_blocks(again["rounds"][0])
+    assert again["rounds"][1]["cached"] == [0, 0, 0]  # a salt never crosses
+    assert sum(again["rounds"][2]["cached"]) < sum(whole_blocks(again["rounds"][2]))
+    assert counted(again, "vllm:cxlspeckv_tier_integrity_failures") > 0
+    assert counted(again, "vllm:cxlspeckv_hit_blocks") > 0
+
+
+def test_two_engines_share_a_pool_and_one_survives_the_others_death(engine, tmp_path, right):
+    meetings = [str(tmp_path / f"meeting{n}") for n in range(2)]
+    for fifo in meetings:
+        os.mkfifo(fifo)
+    transfer = ours([{"uri": "dram:64M"}, {"uri": f"file:{tmp_path}/pool?size=256M"}])
+    first_rounds = [COLD, {"prompts": [], "before": [["meet", meetings[0], "first"],
+                                                     ["meet", meetings[1], "first"], ["die"]]}]
+    second_rounds = [{"prompts": PROMPTS, "before": [["meet", meetings[0], "second"]]},
+                     {"prompts": [3], "before": [["meet", meetings[1], "second"]]}, WARM]
+    first = engine(first_rounds, transfer, **SMALL)
+    second = engine(second_rounds, transfer, **SMALL)
+    survivor = second.finished()
+    first.wait()
+    check({"rounds": first.result()["rounds"][:1]}, [COLD], right)
+    check(survivor, second_rounds, right)
+    # What the first computed, the second never does.
+    assert survivor["rounds"][0]["cached"] == whole_blocks(survivor["rounds"][0])
+    assert survivor["rounds"][2]["cached"] == whole_blocks(survivor["rounds"][2])
+    cxlspeckv.remove_store(str(tmp_path / "pool"))
+
+
+def test_a_full_store_and_a_slow_one_cost_time_and_nothing_else(engine, tmp_path, right):
+    rounds = [COLD, WARM, WARM]
+    # Three blocks fit, of fifteen.
+    full = engine(rounds, ours([{"uri": f"file:{tmp_path}/full?size=20M"}]), **SMALL)
+    # Reads take longer than a load may: every one is given up and recomputed.
+    slow = engine(rounds, ours([{"uri": f"file:{tmp_path}/slow?size=256M&throttle=nvme"}],
+                               load_timeout=0.0005), **SMALL)
+    result = full.finished()
+    check(result, rounds, right)
+    assert counted(result, "vllm:cxlspeckv_tier_evictions") > 0
+    result = slow.finished()
+    check(result, rounds, right)
+    assert counted(result, "vllm:cxlspeckv_failed_loads") > 0
+    for name in ("full", "slow"):
+        cxlspeckv.remove_store(str(tmp_path / name))
+
+
+def test_a_mistake_is_told_in_one_line_at_the_start(engine):
+    run = engine([COLD], ours([{"uri": "dram:64M", "codec": "kvq4"}]), **SMALL)
+    assert run.wait() != 0
+    told = set(re.findall(r"cxlspeckv: .*", run.log()))
+    assert told == {'cxlspeckv: codec "kvq4" takes bfloat16 and float16, and the pages of this '
+                    "engine are float32"}

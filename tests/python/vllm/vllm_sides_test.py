@@ -1,0 +1,279 @@
+"""The manager and the worker together, over a real store and pages of no engine."""
+
+import re
+import time
+
+import cxlspeckv
+import numpy
+import pytest
+import torch
+from cxlspeckv.vllm.core import KeyMaker
+from vllm.v1.kv_offload.base import LookupResult
+from vllm_support import context, engine_key, page_facts
+
+
+def keys_of(*numbers):
+    return [engine_key(n) for n in numbers]
+
+
+def test_what_the_worker_stored_the_manager_finds_and_the_worker_loads(side):
+    one = side()
+    keys = keys_of(1, 2, 3)
+    wrote = one.fill([5, 9, 7], seed=1)
+    assert one.hits(keys) == ["MISS"] * 3
+    assert one.store(keys, [5, 9, 7]) == keys
+    assert one.hits(keys) == ["HIT"] * 3
+    assert one.load(keys, [20, 22, 21]) == set()
+    assert torch.equal(one.read([20, 22, 21]), wrote)
+
+
+def test_only_the_pages_asked_for_change(side):
+    one = side()
+    keys = keys_of(1, 2)
+    one.fill([3, 4], seed=2)
+    one.store(keys, [3, 4])
+    before = one.memory.clone()
+    one.load(keys, [11, 30])
+    changed = (one.memory.view(3, 40, -1) != before.view(3, 40, -1)).any(-1).any(0)
+    assert set(changed.nonzero().flatten().tolist()) == {11, 30}
+
+
+@pytest.mark.parametrize("pages_a_chunk", [1, 2, 3])
+def test_chunks_of_several_pages_load_whole_and_in_part(side, pages_a_chunk):
+    one = side(blocks_per_chunk=pages_a_chunk)
+    keys = keys_of(1, 2)
+    count = 2 * pages_a_chunk
+    wrote = one.fill(range(2, 2 + count), seed=3)
+    output = one.manager.prepare_store(keys, context("r", keys))
+    one.run(one.worker.submit_store, output.store_spec, range(2, 2 + count))
+    one.manager.complete_store(keys, context("r", keys))
+    # The engine has the first page of the first chunk already.
+    for first in range(pages_a_chunk):
+        target = list(range(20, 20 + count - first))
+        assert one.load(keys, target, first=first) == set()
+        assert torch.equal(one.read(target), wrote[:, first:])
+
+
+def test_an_absent_block_is_told_as_its_pages_and_the_others_arrive(side):
+    one = side()
+    keys = keys_of(1, 2, 3)
+    wrote = one.fill([5, 6, 7], seed=4)
+    one.store(keys, [5, 6, 7])
+    one.core.store.erase(one.core.key_maker.keys([keys[1]]).tobytes())
+    assert one.load(keys, [20, 21, 22]) == {21}
+    assert torch.equal(one.read([20, 22]), wrote[:, [0, 2]])
+    assert one.worker.take_bad_pages() == set()  # told once
+
+
+def pool(tmp_path, **options):
+    return {"tiers": [{"uri": f"file:{tmp_path}/pool?size=8M&direct=0"} | options]}
+
+
+def corrupt(tmp_path, every):
+    """Flips a bit in every so many of the frames that a pool holds; returns how many that were."""
+    path = tmp_path / "pool"
+    frames = [match.start() for match in re.finditer(rb"SVKB\x01\x00", path.read_bytes())]
+    with open(path, "r+b") as file:
+        for start in frames[::every]:
+            file.seek(start + 1000)
+            byte = file.read(1)[0]
+            file.seek(start + 1000)
+            file.write(bytes([byte ^ 1]))
+    return len(frames[::every])
+
+
+def test_a_corrupted_block_is_never_delivered_and_misses_afterwards(side, tmp_path):
+    one = side(pool(tmp_path))
+    keys = keys_of(*range(8))
+    one.fill(range(8), seed=5)
+    one.store(keys, range(8))
+    one.core.store.flush()
+    assert corrupt(tmp_path, every=2) == 4
+    bad = one.load(keys, range(20, 28))
+    assert len(bad) == 4
+    assert one.worker.transfers.failed_loads["corrupted"] == len(bad)
+    after = one.hits(keys)
+    assert [after[page - 20] for page in sorted(bad)] == ["MISS"] * len(bad)
+    good = sorted(set(range(20, 28)) - bad)
+    assert torch.equal(one.read(good), one.read([page - 20 for page in good]))
+
+
+def test_a_restart_on_the_pool_starts_with_its_hits(side, tmp_path):
+    one = side(pool(tmp_path))
+    keys = keys_of(1, 2, 3)
+    wrote = one.fill([0, 1, 2], seed=6)
+    one.store(keys, [0, 1, 2])
+    one.close()
+    cxlspeckv.remove_store(str(tmp_path / "pool"))  # as a reboot does
+    two = side(pool(tmp_path))
+    assert two.hits(keys) == ["HIT"] * 3
+    assert two.load(keys, [7, 8, 9]) == set()
+    assert torch.equal(two.read([7, 8, 9]), wrote)
+
+
+def test_other_models_layouts_dtypes_ranks_and_groups_never_match():
+    made = {KeyMaker(page_facts(**changed)).keys([engine_key(1)], 0).tobytes()
+            for changed in ({}, {"model": "n"}, {"dtype": "float16"}, {"layers": 2},
+                            {"kv_heads": 4, "head_dim": 8}, {"tokens": 32}, {"blocks_per_chunk": 2},
+                            {"world_size": 2})}
+    assert len(made) == 8
+    two = KeyMaker(page_facts(world_size=2))
+    ranks = two.keys([engine_key(1)])[0]
+    assert ranks.shape == (2, 16)
+    assert ranks[0].tobytes() != ranks[1].tobytes()
+    assert ranks[1].tobytes() == two.keys([engine_key(1)], 1)[0].tobytes()
+    assert (two.keys([engine_key(1, group=1)]) != two.keys([engine_key(1)])).any()
+
+
+def test_keys_that_are_no_sha256_are_hashed_and_differ():
+    maker = KeyMaker(page_facts())
+    short = [bytes([n]) * 16 + bytes(4) for n in range(50)]
+    long = [bytes([n]) * 64 + bytes(4) for n in range(50)]
+    mixed = maker.keys([*short, *long, engine_key(1)])
+    assert len({row.tobytes() for row in mixed}) == 101
+
+
+def test_a_request_hits_only_where_every_rank_has_its_block(side):
+    one = side(world_size=2)
+    keys = keys_of(1)
+    one.fill([0], seed=7)
+    assert one.store(keys, [0]) == keys  # rank 0 of two
+    assert one.hits(keys) == ["MISS"]
+
+
+def test_a_store_in_flight_is_pending_and_not_taken_twice(side):
+    one = side()
+    keys = keys_of(1, 2)
+    taken = one.manager.prepare_store(keys, context("a", keys))
+    assert taken.keys_to_store == keys
+    assert one.hits(keys) == ["HIT_PENDING"] * 2
+    assert one.manager.prepare_store(keys, context("b", keys)).keys_to_store == []
+    one.manager.complete_store(keys, context("a", keys))  # dropped: nobody wrote it
+    assert one.hits(keys) == ["MISS"] * 2
+
+
+def test_stores_beyond_the_limit_are_refused_at_once(side):
+    one = side({"tiers": [{"uri": "dram:16M"}], "max_store_bytes": 3 * page_facts().chunk_bytes})
+    keys = keys_of(*range(5))
+    assert one.manager.prepare_store(keys, context("a", keys)).keys_to_store == keys[:3]
+    assert one.manager.prepare_store(keys[3:], context("b", keys)) is None
+    one.manager.complete_store(keys[:3], context("a", keys))
+    assert one.manager.prepare_store(keys[3:], context("b", keys)).keys_to_store == keys[3:]
+    stats = one.manager.metrics.collect(time.monotonic())
+    assert stats.data["data"]["vllm:cxlspeckv_refused_stores"] == {(): 4}
+
+
+def test_a_full_store_drops_and_evicts_but_never_blocks_or_lies(side):
+    one = side({"tiers": [{"uri": "dram:64K"}]})
+    keys = keys_of(*range(30))
+    for n, key in enumerate(keys):
+        one.fill([1], seed=n)
+        one.store([key], [1])
+    kept = [n for n, answer in enumerate(one.hits(keys)) if answer == "HIT"]
+    assert 0 < len(kept) < 30
+    for n in kept:
+        assert one.load([keys[n]], [2]) == set()
+        right = one.fill([3], seed=n)
+        assert torch.equal(one.read([2]), right)
+
+
+def test_blocks_of_a_load_in_flight_are_not_evicted(side):
+    one = side({"tiers": [{"uri": "dram:64K"}]})
+    held = keys_of(100)
+    wrote = one.fill([0], seed=1)
+    one.store(held, [0])
+    spec = one.manager.prepare_load(held, context("r", held))
+    for n in range(30):
+        one.fill([1], seed=n)
+        one.store(keys_of(n), [1])
+    one.run(one.worker.submit_load, spec, [9])
+    assert one.worker.take_bad_pages() == set()
+    assert torch.equal(one.read([9]), wrote)
+    one.manager.complete_load(held, context("r", held))
+    for n in range(30, 60):
+        one.store(keys_of(n), [1])
+    assert one.hits(held) == ["MISS"]
+
+
+@pytest.mark.parametrize("codec", ["kvq4", "int8"])
+def test_lossy_codecs_see_channels(side, codec):
+    """Large channels of K must not hurt the others: only true if the codec knows where they lie."""
+    one = side({"tiers": [{"uri": "dram:16M", "codec": codec}]}, layers=1, head_dim=64,
+               page_bytes=2 * 16 * 2 * 64 * 2)
+    values = torch.randn(2, 16, 2, 64, generator=torch.Generator().manual_seed(1))
+    values[:, :, 0, 5] *= 50  # one channel of K
+    one.tensors[0][4] = values.to(torch.bfloat16).flatten().view(torch.int8)
+    one.store(keys_of(1), [4])
+    assert one.load(keys_of(1), [8]) == set()
+    back = one.tensors[0][8].view(torch.bfloat16).view(2, 16, 2, 64).float()
+    error = (back - values).abs()
+    others = torch.ones(64, dtype=torch.bool)
+    others[5] = False
+    if codec == "kvq4":  # a group is a channel of K, a token of V
+        assert error[:, :, 0, others].max() < 0.35
+    assert error[:, :, 1].max() < 0.35  # V knows nothing of K's large channel
+    assert one.core.store.stats(0).used * 1.8 < one.facts.chunk_bytes
+
+
+def test_reading_ahead_is_counted_by_what_came_of_it(side, tmp_path):
+    one = side({"tiers": [{"uri": "dram:1M"}] + pool(tmp_path)["tiers"]})
+    keys = keys_of(*range(4))
+    one.fill(range(4), seed=1)
+    one.store(keys, range(4))
+    one.core.store.flush()
+    for n in range(100, 400):  # push them down
+        one.store(keys_of(n), [9])
+        if n % 20 == 0:
+            one.core.store.flush()
+    assert set(one.core.lookup(keys).tolist()) == {1}
+    asked = context("waits", keys)
+    for _ in range(2):  # a step, and another in which it still waits
+        assert one.manager.lookup(keys[0], asked) is LookupResult.HIT
+        one.manager.on_schedule_end(None)
+    deadline = time.monotonic() + 10
+    while set(one.core.lookup(keys[:2]).tolist()) != {0}:
+        assert time.monotonic() < deadline, "nothing was promoted"
+    one.load(keys[:2], [20, 21], name="waits")
+    one.manager.on_request_finished(asked)
+    counted = one.manager.metrics.collect(time.monotonic()).data["data"]
+    assert counted["vllm:cxlspeckv_prefetch_useful"] == {(): 2}
+    assert counted["vllm:cxlspeckv_prefetch_wasted"] == {(): 2}
+
+
+def test_a_thousand_lookups_ask_the_store_once(side):
+    one = side()
+    keys = keys_of(*range(1000))
+    calls = []
+    real = one.core.lookup
+    one.core.lookup = lambda asked: calls.append(len(asked)) or real(asked)
+    assert one.hits(keys) == ["MISS"] * 1000
+    assert calls == [1000]
+
+
+def test_waiting_for_a_store_ends_it(side):
+    one = side()
+    keys = keys_of(*range(30))
+    one.fill(range(30), seed=1)
+    for key, page in zip(keys, range(30), strict=True):
+        output = one.manager.prepare_store([key], context("r", keys))
+        names = one.core.key_maker.keys(output.keys_to_store, 0)
+        one.worker.transfers.submit(page, False, names, numpy.array([page]), 0)
+    one.worker.wait(set(range(30)))
+    one.memory.zero_()  # the engine may reuse the pages now
+    assert len(one.worker.get_finished()) == 30
+    one.manager.complete_store(keys, context("r", keys))
+    hits = [n for n, answer in enumerate(one.hits(keys)) if answer == "HIT"]
+    assert hits
+    one.load([keys[n] for n in hits], hits)
+    kept = one.read(hits)
+    assert torch.equal(kept, one.fill(range(30), seed=1)[:, hits])
+
+
+def test_closing_ends_every_thread(side):
+    import threading
+
+    before = threading.active_count()
+    one = side()
+    assert threading.active_count() > before
+    one.close()
+    assert threading.active_count() == before

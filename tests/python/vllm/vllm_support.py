@@ -1,0 +1,186 @@
+"""What the tests of the vLLM adapters share: a small engine's pages without an engine, and runs of
+the real one."""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import cxlspeckv
+import numpy
+import pytest
+import torch
+from cxlspeckv.vllm import core
+from cxlspeckv.vllm.facts import PageFacts
+from cxlspeckv.vllm.manager import CxlSpecKVManager
+from cxlspeckv.vllm.settings import parse
+from cxlspeckv.vllm.spec import CxlSpecKVWorker
+from vllm.v1.kv_offload.base import (
+    CanonicalKVCacheRef,
+    CanonicalKVCaches,
+    CanonicalKVCacheTensor,
+    GPULoadStoreSpec,
+    ReqContext,
+    make_offload_key,
+)
+
+HERE = pathlib.Path(__file__).parent
+TOOL = HERE.parents[2] / "python" / "tools" / "vllm_engine.py"
+ENGINE_SECONDS = 400
+# Offline, and with the same threads in every run that is compared: with a connector vLLM would
+# reserve a core for itself.
+ENGINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
+          "VLLM_CPU_OMP_THREADS_BIND": f"0-{min(2, os.cpu_count() or 1) - 1}"}
+
+
+@functools.cache
+def model():
+    """The folder of the model; made on first use."""
+    return subprocess.run([sys.executable, TOOL, "model"], stdout=subprocess.PIPE, text=True,
+                          check=True).stdout.strip()
+
+
+def page_facts(**changed):
+    values = dict(model="m", dtype="bfloat16", layers=3, kv_heads=2, head_dim=16, tokens=16,
+                  blocks_per_chunk=1, page_bytes=2 * 16 * 2 * 16 * 2, world_size=1,
+                  replicated=False) | changed
+    return PageFacts(**values)
+
+
+def engine_key(number, group=0):
+    """A SHA-256 of a chain, as vLLM gives it."""
+    return make_offload_key(hashlib.sha256(number.to_bytes(4, "big")).digest(), group)
+
+
+def context(name="r", keys=()):
+    found = ReqContext(req_id=name)
+    for place, key in enumerate(keys):
+        found.set_offload_key_position(key, place + 1)
+    return found
+
+
+class Side:
+    """A manager and a worker over one store, and the pages of an engine that is not there."""
+
+    def __init__(self, facts, config, pages=40):
+        self.facts, self.jobs = facts, 0
+        settings = parse({"name": ""} | config)
+        self.core = core.share(f"test-{os.getpid()}", settings, facts)
+        core.share(f"test-{os.getpid()}", settings, facts)
+        if not settings.name:
+            cxlspeckv.remove_store(self.core.settings.name)
+        # One allocation, as the engine makes it; a layer's pages are a strided view of it.
+        gap = 64
+        self.memory = torch.zeros(facts.layers * pages * (facts.page_bytes + gap), dtype=torch.int8)
+        whole = self.memory.view(facts.layers, pages, facts.page_bytes + gap)
+        self.tensors = [whole[layer, :, :facts.page_bytes] for layer in range(facts.layers)]
+        caches = CanonicalKVCaches(
+            [CanonicalKVCacheTensor(t, facts.page_bytes) for t in self.tensors],
+            [[CanonicalKVCacheRef(i, facts.page_bytes) for i in range(facts.layers)]])
+        self.worker = CxlSpecKVWorker(self.core, caches, 0, lambda: core.release(self.core))
+        self.manager = CxlSpecKVManager(self.core, lambda: core.release(self.core))
+
+    def fill(self, pages, seed):
+        """Random values, finite in bfloat16, into pages of all layers; returns them."""
+        random = numpy.random.default_rng(seed)
+        for tensor in self.tensors:
+            for page in pages:
+                values = torch.from_numpy(random.normal(size=self.facts.page_bytes // 2))
+                tensor[page] = values.to(torch.bfloat16).view(torch.int8)
+        return self.read(pages)
+
+    def read(self, pages):
+        return torch.stack([torch.stack([t[page] for page in pages]) for t in self.tensors]).clone()
+
+    def run(self, submit, spec_of_keys, pages, first=0):
+        self.jobs += 1
+        pages = GPULoadStoreSpec(list(pages), [len(pages)], [first])
+        order = (pages, spec_of_keys) if submit == self.worker.submit_store else (spec_of_keys, pages)
+        assert submit(self.jobs, *order)
+        self.worker.wait({self.jobs})
+        results = self.worker.get_finished()
+        assert [r.job_id for r in results] == [self.jobs] and results[0].success
+        return results[0]
+
+    def store(self, keys, pages, name="r"):
+        """What the connector does with chunks that were computed; returns those not refused."""
+        output = self.manager.prepare_store(keys, context(name, keys))
+        if output is None or not output.keys_to_store:
+            return []
+        chosen = [page for key, page in zip(keys, pages, strict=True) if key in output.keys_to_store]
+        self.run(self.worker.submit_store, output.store_spec, chosen)
+        self.manager.complete_store(output.keys_to_store, context(name, keys))
+        self.manager.on_schedule_end(None)
+        return output.keys_to_store
+
+    def load(self, keys, pages, name="r", first=0):
+        """Into pages; returns those that were told to be bad."""
+        spec = self.manager.prepare_load(keys, context(name, keys))
+        self.run(self.worker.submit_load, spec, pages, first)
+        self.manager.complete_load(keys, context(name, keys))
+        self.manager.on_schedule_end(None)
+        return self.worker.take_bad_pages()
+
+    def hits(self, keys, name="x"):
+        self.manager.on_schedule_end(None)
+        asked = context(name, keys)
+        return [self.manager.lookup(key, asked).name for key in keys]
+
+    def close(self):
+        self.worker.shutdown()
+        self.manager.shutdown()
+
+
+# ---- the real engine
+
+
+def ours(tiers, **options):
+    """A kv-transfer-config with our connector."""
+    return {"kv_connector": "CxlSpecKVConnector", "kv_role": "kv_both",
+            "kv_connector_module_path": "cxlspeckv.vllm.connector",
+            "kv_connector_extra_config": {"tiers": tiers} | options}
+
+
+class EngineRun:
+    """A run of engine_run.py in a process group of its own."""
+
+    def __init__(self, folder, job):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        self.log_path = folder / "log.txt"
+        with open(self.log_path, "w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                ["nice", "-n", "5", sys.executable, HERE / "engine_run.py", folder / "job.json",
+                 folder / "result.json"], env=os.environ | ENGINE,
+                stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                start_new_session=True)
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def wait(self):
+        """The exit status; a run that hangs is a failure, with its log."""
+        try:
+            return self.process.wait(ENGINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            pytest.fail(f"the engine hangs: {self.log()[-3000:]}")
+
+    def log(self):
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def result(self):
+        path = self.folder / "result.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rounds": []}
+
+    def finished(self):
+        """The result of a run that has to end well."""
+        status = self.wait()
+        assert status == 0, self.log()[-4000:]
+        return self.result()
