@@ -49,8 +49,10 @@ def metrics_of(engine):
     """The counters of the store, by name and labels."""
     found = {}
     for metric in engine.get_metrics():
-        if metric.name.startswith(("vllm:cxlspeckv", "vllm:kv_offload")) and hasattr(metric, "value"):
-            labels = ",".join(v for k, v in metric.labels.items() if k not in ("model_name", "engine"))
+        if not metric.name.startswith(("vllm:cxlspeckv", "vllm:kv_offload")):
+            continue
+        labels = ",".join(v for k, v in metric.labels.items() if k not in ("model_name", "engine"))
+        if hasattr(metric, "value"):
             found[f"{metric.name}{{{labels}}}"] = metric.value
     return found
 

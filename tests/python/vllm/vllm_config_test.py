@@ -62,7 +62,8 @@ def engine_of(**changed):
                                     "lora_config": None, "parallel_config": None} | changed)
 
 
-def offloading_of(groups=1, canonical=False, bytes_per_block=3 * 2048, dtype="bfloat16", **parallel):
+def offloading_of(groups=1, canonical=False, bytes_per_block=3 * 2048, dtype="bfloat16",
+                  **parallel):
     sizes = {"world_size": 1, "pp_size": 1, "pcp_size": 1, "dcp_size": 1} | parallel
     group = types.SimpleNamespace(layer_names=("a", "b", "c"), tokens_per_block=16)
     return types.SimpleNamespace(

@@ -99,8 +99,8 @@ class Side:
     def run(self, submit, spec_of_keys, pages, first=0):
         self.jobs += 1
         pages = GPULoadStoreSpec(list(pages), [len(pages)], [first])
-        order = (pages, spec_of_keys) if submit == self.worker.submit_store else (spec_of_keys, pages)
-        assert submit(self.jobs, *order)
+        order = [pages, spec_of_keys]
+        assert submit(self.jobs, *(order if submit == self.worker.submit_store else order[::-1]))
         self.worker.wait({self.jobs})
         results = self.worker.get_finished()
         assert [r.job_id for r in results] == [self.jobs] and results[0].success
@@ -111,7 +111,8 @@ class Side:
         output = self.manager.prepare_store(keys, context(name, keys))
         if output is None or not output.keys_to_store:
             return []
-        chosen = [page for key, page in zip(keys, pages, strict=True) if key in output.keys_to_store]
+        taken = set(output.keys_to_store)
+        chosen = [page for key, page in zip(keys, pages, strict=True) if key in taken]
         self.run(self.worker.submit_store, output.store_spec, chosen)
         self.manager.complete_store(output.keys_to_store, context(name, keys))
         self.manager.on_schedule_end(None)
