@@ -5,6 +5,8 @@
       "kv_connector_extra_config": {"tiers": [{"uri": "dram:4G"}]}}'
 """
 
+from typing import Any
+
 from vllm.config import VllmConfig
 from vllm.distributed.kv_transfer.kv_connector.v1 import KVConnectorRole
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
@@ -53,10 +55,15 @@ class CxlSpecKVConnector(OffloadingConnector):
         worker = self._worker
         if worker is None:
             return super().get_kv_connector_stats()
-        counts = worker.transfers
-        found = metrics.worker_stats(counts.failed_loads, counts.dropped_saves)
-        counts.failed_loads.clear()
-        counts.dropped_saves.clear()
+        moved = worker.transfers
+        counts: dict[str, dict[str, Any]] = {
+            metrics.FAILED_LOADS: moved.failed_loads,
+            metrics.DROPPED_SAVES: moved.dropped_saves,
+            metrics.CPU_SECONDS: moved.cpu_seconds,
+        }
+        found = metrics.worker_stats(counts)
+        for counted in counts.values():
+            counted.clear()
         return found
 
     @classmethod

@@ -42,6 +42,7 @@ TIER_GAUGES = {
 # Counted by workers, which may be other processes.
 FAILED_LOADS = PREFIX + "failed_loads"
 DROPPED_SAVES = PREFIX + "dropped_saves"
+CPU_SECONDS = PREFIX + "cpu_seconds"
 
 
 def definitions() -> dict[str, OffloadingMetricMetadata]:
@@ -58,6 +59,8 @@ def definitions() -> dict[str, OffloadingMetricMetadata]:
         labelnames=("reason",))
     found[DROPPED_SAVES] = OffloadingCounterMetadata(
         documentation="Blocks whose store was given up.", labelnames=("reason",))
+    found[CPU_SECONDS] = OffloadingCounterMetadata(
+        documentation="Processor time of the threads that move blocks.", labelnames=("direction",))
     return found
 
 
@@ -111,11 +114,10 @@ class StoreMetrics:
         return stats
 
 
-def worker_stats(failed: Mapping[str, int], dropped: Mapping[str, int]
-                 ) -> OffloadingConnectorStats | None:
-    """What a worker counted since it was asked last, or None."""
+def worker_stats(counts: Mapping[str, Mapping[str, float]]) -> OffloadingConnectorStats | None:
+    """What a worker counted since it was asked last, by metric and label, or None."""
     stats = OffloadingConnectorStats()
-    for name, counts in ((FAILED_LOADS, failed), (DROPPED_SAVES, dropped)):
-        for reason, count in counts.items():
-            stats.increase_counter(name, count, (reason,))
+    for name, by_label in counts.items():
+        for label, count in by_label.items():
+            stats.increase_counter(name, count, (label,))
     return None if stats.is_empty() else stats

@@ -8,7 +8,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -49,6 +49,7 @@ class Transfers:
         self._bad_pages: set[int] = set()
         self.failed_loads: Counter[str] = Counter()  # blocks by what went wrong
         self.dropped_saves: Counter[str] = Counter()
+        self.cpu_seconds: defaultdict[str, float] = defaultdict(float)  # by direction
         self._lock = threading.Lock()  # of a job's operation and cancelled
         self._work: dict[bool, queue.SimpleQueue[Job | None]] = {}
         self._threads = []
@@ -114,7 +115,7 @@ class Transfers:
 
     def _run(self, work: "queue.SimpleQueue[Job | None]") -> None:
         while (job := work.get()) is not None:
-            began = time.monotonic()
+            began, cpu = time.monotonic(), time.thread_time()
             try:
                 codes = self._transfer(job)
             except Exception as error:  # whatever it is, the engine must get its pages back
@@ -123,6 +124,7 @@ class Transfers:
             job.seconds = time.monotonic() - began
             job.bytes = int((codes == Code.OK).sum()) * self._core.facts.chunk_bytes
             self._settle(job, codes)
+            self.cpu_seconds["load" if job.is_load else "store"] += time.thread_time() - cpu
             job.ended.set()
             self._finished.put(job)
 

@@ -1,10 +1,10 @@
 """One run of a real engine: engine_run.py JOB.json RESULT.json (in the engine's Python)
 
 The job: {"model": folder, "transfer": kv-transfer-config or null, "rounds": [round...], "dtype",
-"blocks", "chars", "max_tokens"}; a round is {"prompts": [number...], "salt": text or null,
-"before": [[action, argument...]...]}. A prompt is a stretch of a book. The result: for every round
-its seconds and tokens, and what the engine's log and metrics said. It is written after each round,
-so that a run that is killed leaves what it had.
+"blocks", "chars", "max_model_len"}; a round is {"prompts": [number...], "max_tokens", "salt",
+"logprobs", "metrics", "before": [[action, argument...]...]}. A prompt is a stretch of a book. The
+result: for every round its seconds and tokens, and the metrics. It is written after each round, so
+that a run that is killed leaves what it had.
 """
 
 import ctypes
@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import re
-import resource
 import signal
 import sys
 import time
@@ -66,47 +65,62 @@ def make_engine(job):
         model=job["model"], dtype=job.get("dtype", "float32"), enforce_eager=True,
         max_model_len=job.get("max_model_len", 2048), max_num_seqs=4, gpu_memory_utilization=0.3,
         num_gpu_blocks_override=job.get("blocks", 18), disable_log_stats=False, seed=0,
-        tensor_parallel_size=job.get("tensor_parallel", 1),
+        max_logprobs=-1, tensor_parallel_size=job.get("tensor_parallel", 1),
         kv_transfer_config=KVTransferConfig(**transfer) if transfer else None)
 
 
+def run_round(engine, job, todo):
+    """Runs the prompts of one round; returns what the caller compares."""
+    from vllm import SamplingParams
+
+    for action, *arguments in todo.get("before", []):
+        ACTIONS[action](*arguments)
+    inputs = []
+    for number in todo["prompts"]:
+        inputs.append({"prompt": prompt(number, job.get("chars", 6000))})
+        if todo.get("salt"):
+            inputs[-1]["cache_salt"] = todo["salt"]
+    greedy = SamplingParams(temperature=0, max_tokens=todo.get("max_tokens", 16), ignore_eos=True,
+                            logprobs=todo.get("logprobs"))
+    began, outputs = time.monotonic(), []
+    for one in inputs:
+        outputs += engine.generate([one], greedy, use_tqdm=False)
+    told = {
+        "seconds": time.monotonic() - began,
+        "tokens": [list(o.outputs[0].token_ids) for o in outputs],
+        "finish": [o.outputs[0].finish_reason for o in outputs],
+        "prompt_tokens": [len(o.prompt_token_ids) for o in outputs],
+        "cached": [o.num_cached_tokens for o in outputs]}
+    if todo.get("logprobs"):
+        told["logprobs"] = [{t: p.logprob for t, p in o.outputs[0].logprobs[0].items()}
+                            for o in outputs]
+    if todo.get("metrics"):
+        told["metrics"] = metrics_of(engine)
+    return told
+
+
 def main(job_path, result_path):
+    """Rounds come from the job or, if it has none, line by line from stdin."""
     job = json.loads(pathlib.Path(job_path).read_text(encoding="utf-8"))
     result = {"rounds": []}
 
     def write():
-        pathlib.Path(result_path).write_text(json.dumps(result), encoding="utf-8")
-
-    from vllm import SamplingParams
+        new = pathlib.Path(f"{result_path}.new")
+        new.write_text(json.dumps(result), encoding="utf-8")
+        new.rename(result_path)
 
     began = time.monotonic()
     engine = make_engine(job)
     result["start_seconds"] = time.monotonic() - began
     write()
-    greedy = SamplingParams(temperature=0, max_tokens=job.get("max_tokens", 16), ignore_eos=True)
+    if "rounds" not in job:
+        answers = os.fdopen(int(os.environ["SPECKV_ANSWERS"]), "w", encoding="utf-8")
+        print(json.dumps(result), file=answers, flush=True)
+        for line in sys.stdin:
+            print(json.dumps(run_round(engine, job, json.loads(line))), file=answers, flush=True)
+        return
     for todo in job["rounds"]:
-        for action, *arguments in todo.get("before", []):
-            ACTIONS[action](*arguments)
-        inputs = []
-        for number in todo["prompts"]:
-            inputs.append({"prompt": prompt(number, job.get("chars", 6000))})
-            if todo.get("salt"):
-                inputs[-1]["cache_salt"] = todo["salt"]
-        began, cpu = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
-        outputs = []
-        if todo.get("together"):
-            outputs = engine.generate(inputs, greedy, use_tqdm=False)
-        else:
-            for one in inputs:
-                outputs += engine.generate([one], greedy, use_tqdm=False)
-        seconds = time.monotonic() - began
-        result["rounds"].append({
-            "seconds": seconds,
-            "cpu_seconds": resource.getrusage(resource.RUSAGE_SELF).ru_utime - cpu.ru_utime,
-            "tokens": [list(o.outputs[0].token_ids) for o in outputs],
-            "finish": [o.outputs[0].finish_reason for o in outputs],
-            "prompt_tokens": [len(o.prompt_token_ids) for o in outputs],
-            "cached": [o.num_cached_tokens for o in outputs]})
+        result["rounds"].append(run_round(engine, job, todo))
         write()
     result["metrics"] = metrics_of(engine)
     result["ended"] = True

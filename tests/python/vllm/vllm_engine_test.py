@@ -12,7 +12,7 @@ from vllm_support import EngineRun, model, ours
 
 PROMPTS = [0, 1, 2]
 # 8 blocks of 128 tokens hold one prompt of about 700, so that the next one pushes it out.
-SMALL = {"blocks": 8, "max_model_len": 880, "chars": 3000, "max_tokens": 12}
+SMALL = {"blocks": 8, "max_model_len": 880, "chars": 3000}
 COLD, WARM = {"prompts": PROMPTS}, {"prompts": PROMPTS}
 
 
