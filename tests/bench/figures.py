@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Runs the benchmarks and judges their figures: figures.py BUILD [--json FILE] [NAME]
 
+"vllm" is only run when it is named: its engines take a quarter of an hour.
+
 Each benchmark is a program that takes --json FILE and writes {"machine", "figures": [{"name",
 "value", "unit", "baseline", ...}]}. The bars of the table stand here; other figures may bring
 a bar of their own. A figure of the table that is missing, or null without a "skipped" reason,
@@ -26,23 +28,39 @@ FIGURES = {
     "file_durable_write_against_fio": ("file_bench", 0.90, ">="),
     "demo_tiers_against_recompute": ("cxlspeckv_demo", 3.0, ">="),
     "demo_tiers_against_all_fast": ("cxlspeckv_demo", 0.8, ">="),
+    "vllm_lookup_1000_hits": ("vllm", 1.0, "<="),
+    "vllm_lookup_1000_misses": ("vllm", 1.0, "<="),
+    "vllm_same_tokens": ("vllm", 1, ">="),
+    "vllm_warm_speedup": ("vllm", 2.4, ">="),
+    "vllm_warm_against_dict": ("vllm", 0.95, ">="),
+    "vllm_file_cold_against_example": ("vllm", 1.5, ">="),
+    "vllm_file_warm_against_example": ("vllm", 1.2, ">="),
+    "vllm_hits_after_kill": ("vllm", 1, ">="),
+    "vllm_same_tokens_after_restart": ("vllm", 1, ">="),
+    "vllm_kvq4_warm_against_raw": ("vllm", 0.9, ">="),
+    "vllm_kvq4_ratio": ("vllm", 3.5, ">="),
+    "vllm_miss_cpu_share": ("vllm", 0.01, "<="),
 }
+NAMED_ONLY = {"vllm"}
 
 
-def program_path(build, program):
+def command_of(build, program):
+    """What to run, the program first."""
+    if program == "vllm":
+        return [pathlib.Path(__file__).with_name("vllm_bench.py"), build]
     folder = "host" if program == "cxlspeckv_demo" else "tests/bench"
-    return build / folder / program
+    return [build / folder / program]
 
 
 def measure(build, program):
     """What one benchmark says, or an error as a string."""
-    path = program_path(build, program)
-    if not path.exists():
+    command = command_of(build, program)
+    if not command[0].exists():
         return f"{program} is not built"
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder) / "report.json"
         print(f"\n== {program}", flush=True)
-        status = subprocess.run([path, "--json", report], check=False).returncode
+        status = subprocess.run([*command, "--json", report], check=False).returncode
         if status:
             return f"{program} ended with {status}"
         try:
@@ -104,7 +122,7 @@ def main(arguments):
     if unknown := [name for name in names if name not in programs]:
         print(f"no such benchmark: {unknown[0]}; there are: {' '.join(programs)}", file=sys.stderr)
         return 2
-    result = collect(build, names or programs)
+    result = collect(build, names or [p for p in programs if p not in NAMED_ONLY])
     table(result["figures"])
     if out:
         pathlib.Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

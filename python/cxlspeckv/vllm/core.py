@@ -120,16 +120,20 @@ class Flusher:
         self._stop.set()
         self._dirty.set()
         self._thread.join()
+        self._flush_now()
 
     def _run(self) -> None:
         while not self._stop.is_set():
             self._dirty.wait()
             self._stop.wait(FLUSH_SECONDS)  # gathers what is saved meanwhile into one commit
             self._dirty.clear()
-            try:
-                self._flush()
-            except cxlspeckv.Error as error:
-                logger.warning("cxlspeckv: a flush failed, blocks may not survive: %s", error)
+            self._flush_now()
+
+    def _flush_now(self) -> None:
+        try:
+            self._flush()
+        except cxlspeckv.Error as error:
+            logger.warning("cxlspeckv: a flush failed, blocks may not survive: %s", error)
 
 
 class _Shared:

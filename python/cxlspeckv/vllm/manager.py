@@ -72,10 +72,10 @@ class CxlSpecKVManager(OffloadingManager):
     def _look_up_request(self, key: OffloadKey, context: ReqContext) -> int:
         # vLLM asks key by key, but notes the keys of a request in its context before it asks.
         known = getattr(context, "_offload_key_positions", {})
-        asked = [k for k in known if k not in self._answers] if key in known else [key]
-        tiers = self._core.lookup(asked).tolist()
-        self._answers.update(zip(asked, tiers, strict=True))
-        self._read_ahead(context.req_id, asked, tiers)
+        all_keys = list(known) if key in known else [key]
+        asked = [k for k in all_keys if k not in self._answers]
+        self._answers.update(zip(asked, self._core.lookup(asked).tolist(), strict=True))
+        self._read_ahead(context.req_id, all_keys, [self._answers[k] for k in all_keys])
         return self._answers[key]
 
     def _read_ahead(self, request: str, keys: Sequence[OffloadKey], tiers: Sequence[int]) -> None:

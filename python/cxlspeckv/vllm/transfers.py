@@ -158,6 +158,7 @@ class Transfers:
             self.failed_loads += counts
             job.bad_pages = frozenset(int(p) for p in job.chunks[failed].ravel() if p != NO_PAGE)
             # Whatever was wrong, the next lookup must not find these again: no retry for ever.
-            self._core.store.erase(job.keys[failed].tobytes())
+            wrong = failed & (codes != Code.CANCELLED)
+            self._core.store.erase(job.keys[wrong].tobytes())
             logger.warning("cxlspeckv: %d of %d blocks were not loaded (%s); they are recomputed",
                            int(failed.sum()), len(codes), dict(counts))
