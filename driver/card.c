@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* A card from the moment it can be opened until the last open file lets go of it. */
+#include <linux/debugfs.h>
+#include <linux/slab.h>
+#include "speckv_drv.h"
+
+static void speckv_card_release(struct device *dev)
+{
+	struct speckv_card *card = speckv_card_of(dev);
+
+	if (card->memory)
+		gen_pool_destroy(card->memory);
+	cleanup_srcu_struct(&card->srcu);
+	xa_destroy(&card->regions);
+	ida_destroy(&card->tenants);
+	mutex_destroy(&card->lock);
+	speckv_minor_put(dev->devt);
+	kfree(card);
+}
+
+static int speckv_card_init_memory(struct speckv_card *card)
+{
+	card->memory = gen_pool_create(PAGE_SHIFT, dev_to_node(card->dev.parent));
+	if (!card->memory)
+		return -ENOMEM;
+	return gen_pool_add(card->memory, PAGE_SIZE, card->caps.memory,
+			    dev_to_node(card->dev.parent));
+}
+
+/* A card that is not yet to be seen; put_device() frees it. */
+struct speckv_card *speckv_card_create(struct device *parent, const struct speckv_engine *engine,
+				       const struct speckv_caps *caps, void *private)
+{
+	struct speckv_card *card = kzalloc(sizeof(*card), GFP_KERNEL);
+	int error;
+
+	if (!card)
+		return ERR_PTR(-ENOMEM);
+	error = init_srcu_struct(&card->srcu);
+	if (error)
+		goto no_srcu;
+	error = speckv_minor_get(&card->dev.devt);
+	if (error < 0)
+		goto no_minor;
+	mutex_init(&card->lock);
+	INIT_LIST_HEAD(&card->contexts);
+	xa_init_flags(&card->regions, XA_FLAGS_ALLOC1);
+	ida_init(&card->tenants);
+	card->engine = engine;
+	card->caps = *caps;
+	card->private = private;
+	card->quota = (struct speckv_quota){
+		.memory = caps->memory,
+		.queues = min(caps->max_queues, 8U),
+		.regions = min(caps->max_regions - 1, 256U),
+		.contexts = max(caps->max_tenants / 2, 1U),
+	};
+	card->dev.class = speckv_class;
+	card->dev.parent = parent;
+	card->dev.release = speckv_card_release;
+	card->dev.groups = speckv_card_groups;
+	device_initialize(&card->dev);
+	error = dev_set_name(&card->dev, "speckv%u", MINOR(card->dev.devt));
+	if (!error)
+		error = speckv_card_init_memory(card);
+	if (error) {
+		put_device(&card->dev);
+		return ERR_PTR(error);
+	}
+	return card;
+
+no_minor:
+	cleanup_srcu_struct(&card->srcu);
+no_srcu:
+	kfree(card);
+	return ERR_PTR(error);
+}
+
+int speckv_card_add(struct speckv_card *card)
+{
+	int error;
+
+	cdev_init(&card->cdev, &speckv_fops);
+	card->cdev.owner = THIS_MODULE;
+	error = cdev_device_add(&card->cdev, &card->dev);
+	if (!error)
+		speckv_debugfs_add(card);
+	return error;
+}
+
+/* Mappings lead to the card's memory and doorbells; afterwards they raise SIGBUS. */
+static void speckv_card_unmap(struct speckv_card *card)
+{
+	struct speckv_context *ctx;
+
+	list_for_each_entry(ctx, &card->contexts, link)
+		unmap_mapping_range(ctx->file->f_mapping, 0, 0, 1);
+}
+
+void speckv_card_remove(struct speckv_card *card)
+{
+	struct speckv_context *ctx, *next;
+
+	debugfs_remove(card->debugfs);
+	WRITE_ONCE(card->gone, true);
+	/* Whoever waits inside of an entry point holds srcu: wake them first. */
+	mutex_lock(&card->lock);
+	list_for_each_entry(ctx, &card->contexts, link)
+		speckv_context_stop(ctx, -ENODEV);
+	mutex_unlock(&card->lock);
+	cdev_device_del(&card->cdev, &card->dev);
+	synchronize_srcu(&card->srcu);
+	mutex_lock(&card->lock);
+	speckv_card_unmap(card);
+	list_for_each_entry_safe(ctx, next, &card->contexts, link)
+		speckv_context_detach(ctx, -ENODEV);
+	mutex_unlock(&card->lock);
+}
+
+/* All queues are in error afterwards, until their owners reset them; regions stay. */
+int speckv_card_reset(struct speckv_card *card)
+{
+	struct speckv_region *region;
+	unsigned long id;
+	u32 i;
+	int error;
+
+	guard(mutex)(&card->lock);
+	for (i = 0; i < card->caps.max_queues; i++) {
+		if (card->queues[i])
+			speckv_queue_stop(card->queues[i], -EIO);
+	}
+	error = card->engine->reset(card);
+	if (error)
+		return error;
+	card->current_step = 0;
+	xa_for_each(&card->regions, id, region) {
+		if (!region->ctx->detached)
+			error = card->engine->region_set(region) ?: error;
+	}
+	return error;
+}
+
+/* A number for the queue, whose order in the table is that of the card's queues. */
+int speckv_card_take_queue(struct speckv_card *card, struct speckv_queue *queue)
+{
+	u32 i;
+
+	lockdep_assert_held(&card->lock);
+	for (i = 0; i < card->caps.max_queues; i++) {
+		if (!card->queues[i]) {
+			card->queues[i] = queue;
+			queue->index = i;
+			return 0;
+		}
+	}
+	return -ENOSPC;
+}

@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Queue pairs: their rings, what the kernel submits to them for REAP, io_uring and itself, and
+ * who is told of completions. A queue whose ring is mapped belongs to the program alone.
+ */
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+#include "speckv_drv.h"
+
+static void speckv_queue_free(struct kref *ref)
+{
+	struct speckv_queue *queue = container_of(ref, struct speckv_queue, ref);
+
+	struct speckv_card *card = queue->ctx->card;
+
+	if (queue->descs)
+		card->engine->rings_free(queue);
+	/* Only now can the doorbell be another's: nobody has it mapped any more. */
+	mutex_lock(&card->lock);
+	if (card->queues[queue->index] == queue)
+		card->queues[queue->index] = NULL;
+	mutex_unlock(&card->lock);
+	if (!queue->internal)
+		atomic_dec(&queue->ctx->queue_count);
+	if (queue->eventfd)
+		eventfd_ctx_put(queue->eventfd);
+	kvfree(queue->slots);
+	kvfree(queue->free_tags);
+	kvfree(queue->reap);
+	mutex_destroy(&queue->admin);
+	kfree(queue);
+}
+
+void speckv_queue_put(struct speckv_queue *queue)
+{
+	kref_put(&queue->ref, speckv_queue_free);
+}
+
+struct speckv_queue *speckv_queue_get(struct speckv_context *ctx, u32 id)
+{
+	struct speckv_queue *queue;
+
+	xa_lock(&ctx->queues);
+	queue = xa_load(&ctx->queues, id);
+	if (queue)
+		kref_get(&queue->ref);
+	xa_unlock(&ctx->queues);
+	return queue;
+}
+
+/* queue->lock held, or nobody else knows the queue. */
+static void speckv_queue_renew(struct speckv_queue *queue)
+{
+	u32 i;
+
+	queue->tail = 0;
+	queue->head = 0;
+	queue->watched = 0;
+	queue->free_count = queue->depth;
+	for (i = 0; i < queue->depth; i++) {
+		queue->free_tags[i] = queue->depth - 1 - i;
+		queue->slots[i].kind = SPECKV_SLOT_FREE;
+	}
+	memset(queue->descs, 0, queue->depth * sizeof(*queue->descs));
+	memset(queue->cpls, 0, queue->depth * sizeof(*queue->cpls));
+}
+
+static void speckv_queue_notify(struct speckv_queue *queue)
+{
+	wake_up_all(&queue->room);
+	if (queue->internal)
+		return;
+	if (queue->eventfd)
+		speckv_eventfd_signal(queue->eventfd);
+	speckv_context_notify(queue->ctx);
+}
+
+/* queue->lock held: the slot's owner gets the answer, or @error if that is not 0. */
+static void speckv_queue_answer(struct speckv_queue *queue, u16 tag,
+				const struct speckv_cpl *cpl, int error)
+{
+	struct speckv_slot *slot = &queue->slots[tag];
+	struct speckv_cpl answer = *cpl;
+	u16 code = speckv_cpl_code(cpl);
+	u32 at;
+
+	answer.tag = cpu_to_le16(slot->tag);
+	answer.status = cpu_to_le16(code << 1);
+	switch (slot->kind) {
+	case SPECKV_SLOT_REAP:
+		at = (queue->reap_first + queue->reap_count++) % queue->depth;
+		queue->reap[at] = answer;
+		break;
+	case SPECKV_SLOT_URING:
+		if (!error && code != SPECKV_CPL_OK)
+			error = speckv_cpl_errno(code);
+		speckv_uring_complete(slot->cmd, error ?: (int)le32_to_cpu(answer.result));
+		break;
+	case SPECKV_SLOT_WAIT:
+		slot->wait->cpl = answer;
+		slot->wait->error = error;
+		complete(&slot->wait->done);
+		break;
+	}
+	slot->kind = SPECKV_SLOT_FREE;
+	queue->free_tags[queue->free_count++] = tag;
+}
+
+/* queue->lock held: takes what the engine has written. What no one asked is left out. */
+static bool speckv_queue_drain(struct speckv_queue *queue)
+{
+	bool any = false;
+	struct speckv_cpl cpl;
+	u64 *first;
+	u16 tag;
+
+	for (;;) {
+		first = (u64 *)&queue->cpls[speckv_ring_slot(queue->head, queue->depth)];
+		/* Pairs with the engine's release of this half: the other is there. */
+		*(u64 *)&cpl = smp_load_acquire(first);
+		if ((le16_to_cpu(cpl.status) & 1) != speckv_ring_phase(queue->head, queue->depth) ||
+		    queue->head == queue->tail)
+			return any;
+		((u64 *)&cpl)[1] = READ_ONCE(first[1]);
+		queue->head++;
+		any = true;
+		tag = le16_to_cpu(cpl.tag);
+		if (tag < queue->depth && queue->slots[tag].kind != SPECKV_SLOT_FREE)
+			speckv_queue_answer(queue, tag, &cpl, 0);
+	}
+}
+
+void speckv_queue_event(struct speckv_queue *queue, bool armed)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	if (queue->mode == SPECKV_QUEUE_BY_KERNEL && !queue->error)
+		armed = speckv_queue_drain(queue);
+	spin_unlock_irqrestore(&queue->lock, flags);
+	if (armed)
+		speckv_queue_notify(queue);
+}
+
+/* queue->lock held */
+static void speckv_queue_abort(struct speckv_queue *queue, int error)
+{
+	const struct speckv_cpl aborted = {
+		.status = cpu_to_le16(SPECKV_CPL_ABORTED << 1),
+	};
+	u32 i;
+
+	for (i = 0; i < queue->depth; i++) {
+		if (queue->slots[i].kind != SPECKV_SLOT_FREE)
+			speckv_queue_answer(queue, i, &aborted, error);
+	}
+	queue->head = queue->tail;
+}
+
+/* queue->admin held. What has gone stays so: the engine may not be there any more. */
+static void speckv_queue_halt(struct speckv_queue *queue, int error)
+{
+	unsigned long flags;
+	bool gone;
+
+	lockdep_assert_held(&queue->admin);
+	spin_lock_irqsave(&queue->lock, flags);
+	gone = queue->error == -ENODEV;
+	if (!gone)
+		queue->error = error;
+	spin_unlock_irqrestore(&queue->lock, flags);
+	if (gone)
+		return;
+	queue->ctx->card->engine->queue_disable(queue);
+	spin_lock_irqsave(&queue->lock, flags);
+	if (queue->mode == SPECKV_QUEUE_BY_KERNEL) {
+		speckv_queue_drain(queue);
+		speckv_queue_abort(queue, error);
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+	speckv_queue_notify(queue);
+}
+
+/* The engine does not serve the queue any more. Any context. */
+void speckv_queue_failed(struct speckv_queue *queue)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	if (!queue->error) {
+		queue->error = -EIO;
+		if (queue->mode == SPECKV_QUEUE_BY_KERNEL) {
+			speckv_queue_drain(queue);
+			speckv_queue_abort(queue, -EIO);
+		}
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+	speckv_queue_notify(queue);
+}
+
+void speckv_queue_stop(struct speckv_queue *queue, int error)
+{
+	mutex_lock(&queue->admin);
+	speckv_queue_halt(queue, error);
+	mutex_unlock(&queue->admin);
+}
+
+int speckv_queue_restart(struct speckv_queue *queue)
+{
+	unsigned long flags;
+	int error;
+
+	guard(mutex)(&queue->admin);
+	if (READ_ONCE(queue->error) == -ENODEV)
+		return -ENODEV;
+	if (queue->ctx->card->engine->fatal(queue->ctx->card))
+		return -EIO;
+	speckv_queue_halt(queue, -EIO);
+	spin_lock_irqsave(&queue->lock, flags);
+	speckv_queue_renew(queue);
+	if (queue->mode == SPECKV_QUEUE_BY_KERNEL)
+		queue->mode = SPECKV_QUEUE_UNUSED;
+	spin_unlock_irqrestore(&queue->lock, flags);
+	error = queue->ctx->card->engine->queue_enable(queue);
+	if (error)
+		return error;
+	spin_lock_irqsave(&queue->lock, flags);
+	if (queue->error != -ENODEV)
+		queue->error = 0;
+	spin_unlock_irqrestore(&queue->lock, flags);
+	return 0;
+}
+
+/* Nothing was answered for a whole period although something was to be. */
+static void speckv_queue_watch(struct work_struct *work)
+{
+	struct speckv_queue *queue =
+		container_of(to_delayed_work(work), struct speckv_queue, watchdog);
+	bool stuck, again;
+
+	speckv_queue_event(queue, false);
+	spin_lock_irq(&queue->lock);
+	again = !queue->error && queue->head != queue->tail;
+	stuck = again && queue->head == queue->watched;
+	queue->watched = queue->head;
+	spin_unlock_irq(&queue->lock);
+	if (stuck)
+		speckv_queue_stop(queue, -ETIMEDOUT);
+	else if (again)
+		schedule_delayed_work(&queue->watchdog, msecs_to_jiffies(speckv_timeout_ms));
+}
+
+int speckv_queue_push(struct speckv_queue *queue, const struct speckv_desc *desc,
+		      enum speckv_slot_kind kind, void *who)
+{
+	struct speckv_desc *entry;
+	unsigned long flags;
+	u16 tag;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	if (queue->error || queue->mode == SPECKV_QUEUE_MAPPED ||
+	    queue->reap_count >= queue->free_count) {
+		int error = queue->error == -ENODEV ? -ENODEV : queue->error ? -EIO :
+			    queue->mode == SPECKV_QUEUE_MAPPED ? -EBUSY : -EAGAIN;
+
+		spin_unlock_irqrestore(&queue->lock, flags);
+		return error;
+	}
+	queue->mode = SPECKV_QUEUE_BY_KERNEL;
+	tag = queue->free_tags[--queue->free_count];
+	queue->slots[tag] = (struct speckv_slot){
+		.kind = kind, .tag = le16_to_cpu(desc->tag), .cmd = who,
+	};
+	entry = &queue->descs[speckv_ring_slot(queue->tail, queue->depth)];
+	*entry = *desc;
+	entry->tag = cpu_to_le16(tag);
+	if (queue->head == queue->tail) {
+		queue->watched = queue->head;
+		mod_delayed_work(system_wq, &queue->watchdog,
+				 msecs_to_jiffies(speckv_timeout_ms));
+	}
+	queue->tail++;
+	/* Pairs with the engine's acquire: what it takes is written. */
+	queue->ctx->card->engine->doorbell(queue, queue->tail);
+	spin_unlock_irqrestore(&queue->lock, flags);
+	return 0;
+}
+
+/* For whoever may sleep: until a descriptor fits, or the queue stops. */
+int speckv_queue_wait_room(struct speckv_queue *queue)
+{
+	return wait_event_interruptible(queue->room,
+		READ_ONCE(queue->error) || READ_ONCE(queue->mode) == SPECKV_QUEUE_MAPPED ||
+		READ_ONCE(queue->reap_count) < READ_ONCE(queue->free_count));
+}
+
+/* The command's answer, when it comes, goes nowhere. False: it was answered already. */
+bool speckv_queue_detach(struct speckv_queue *queue, struct io_uring_cmd *cmd)
+{
+	unsigned long flags;
+	bool found = false;
+	u32 i;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	for (i = 0; i < queue->depth && !found; i++) {
+		found = queue->slots[i].kind == SPECKV_SLOT_URING && queue->slots[i].cmd == cmd;
+		if (found)
+			queue->slots[i].kind = SPECKV_SLOT_DROP;
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+	return found;
+}
+
+void speckv_queue_forget(struct speckv_queue *queue, struct speckv_wait *wait)
+{
+	unsigned long flags;
+	u32 i;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	for (i = 0; i < queue->depth; i++) {
+		if (queue->slots[i].kind == SPECKV_SLOT_WAIT && queue->slots[i].wait == wait)
+			queue->slots[i].kind = SPECKV_SLOT_DROP;
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+}
+
+u32 speckv_queue_reap(struct speckv_queue *queue, struct speckv_cpl *cpls, u32 count)
+{
+	unsigned long flags;
+	u32 taken = 0;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	while (taken < count && queue->reap_count) {
+		cpls[taken++] = queue->reap[queue->reap_first];
+		queue->reap_first = (queue->reap_first + 1) % queue->depth;
+		queue->reap_count--;
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+	if (taken)
+		wake_up_all(&queue->room);
+	return taken;
+}
+
+/* What poll() says: REAP would give something, or the interrupt asked for last has come. */
+bool speckv_queue_readable(struct speckv_queue *queue)
+{
+	if (READ_ONCE(queue->mode) != SPECKV_QUEUE_MAPPED)
+		return READ_ONCE(queue->reap_count);
+	return !READ_ONCE(queue->error) && queue->ctx->card->engine->raised(queue);
+}
+
+static int speckv_queue_init(struct speckv_queue *queue, int eventfd)
+{
+	struct speckv_card *card = queue->ctx->card;
+	u32 depth = queue->depth;
+	int error;
+
+	mutex_lock(&card->lock);
+	error = speckv_card_take_queue(card, queue);
+	mutex_unlock(&card->lock);
+	if (error)
+		return error;
+	if (eventfd >= 0) {
+		queue->eventfd = eventfd_ctx_fdget(eventfd);
+		if (IS_ERR(queue->eventfd)) {
+			queue->eventfd = NULL;
+			return -EINVAL;
+		}
+	}
+	queue->slots = kvcalloc(depth, sizeof(*queue->slots), GFP_KERNEL_ACCOUNT);
+	queue->free_tags = kvcalloc(depth, sizeof(*queue->free_tags), GFP_KERNEL_ACCOUNT);
+	queue->reap = kvcalloc(depth, sizeof(*queue->reap), GFP_KERNEL_ACCOUNT);
+	if (!queue->slots || !queue->free_tags || !queue->reap)
+		return -ENOMEM;
+	error = card->engine->rings_alloc(queue);
+	if (error)
+		return error;
+	speckv_queue_renew(queue);
+	mutex_lock(&queue->admin);
+	error = card->engine->queue_enable(queue);
+	mutex_unlock(&queue->admin);
+	return error;
+}
+
+struct speckv_queue *speckv_queue_create(struct speckv_context *ctx, u32 depth, int eventfd,
+					 bool internal)
+{
+	struct speckv_queue *queue = kzalloc(sizeof(*queue), GFP_KERNEL_ACCOUNT);
+	int error;
+
+	if (!queue)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&queue->ref);
+	queue->ctx = ctx;
+	queue->depth = depth;
+	queue->internal = internal;
+	if (!internal)
+		atomic_inc(&ctx->queue_count);
+	mutex_init(&queue->admin);
+	spin_lock_init(&queue->lock);
+	init_waitqueue_head(&queue->room);
+	INIT_DELAYED_WORK(&queue->watchdog, speckv_queue_watch);
+	error = speckv_queue_init(queue, eventfd);
+	if (error) {
+		speckv_queue_put(queue);
+		return ERR_PTR(error);
+	}
+	return queue;
+}
+
+/* The queue has been stopped. */
+void speckv_queue_remove(struct speckv_queue *queue)
+{
+	cancel_delayed_work_sync(&queue->watchdog);
+	speckv_queue_put(queue);
+}
+
+static void speckv_queue_vma_open(struct vm_area_struct *vma)
+{
+	struct speckv_queue *queue = vma->vm_private_data;
+
+	kref_get(&queue->ref);
+}
+
+static void speckv_queue_vma_close(struct vm_area_struct *vma)
+{
+	speckv_queue_put(vma->vm_private_data);
+}
+
+static vm_fault_t speckv_queue_fault(struct vm_fault *vmf)
+{
+	return VM_FAULT_SIGBUS;
+}
+
+static const struct vm_operations_struct speckv_queue_vm_ops = {
+	.open = speckv_queue_vma_open,
+	.close = speckv_queue_vma_close,
+	.fault = speckv_queue_fault,
+};
+
+/* From its first mapping on, the ring is the program's. */
+static int speckv_queue_hand_over(struct speckv_queue *queue)
+{
+	int error = 0;
+
+	spin_lock_irq(&queue->lock);
+	if (queue->mode == SPECKV_QUEUE_BY_KERNEL || queue->reap_count)
+		error = -EBUSY;
+	else
+		queue->mode = SPECKV_QUEUE_MAPPED;
+	spin_unlock_irq(&queue->lock);
+	return error;
+}
+
+int speckv_queue_mmap(struct speckv_queue *queue, struct vm_area_struct *vma, bool doorbell)
+{
+	const struct speckv_engine *engine = queue->ctx->card->engine;
+	unsigned long size = vma->vm_end - vma->vm_start;
+	int error = 0;
+
+	if (size > PAGE_ALIGN(doorbell ? PAGE_SIZE : speckv_ring_bytes(queue->depth)))
+		return -EINVAL;
+	if (!doorbell)
+		error = speckv_queue_hand_over(queue);
+	if (!error)
+		error = doorbell ? engine->doorbell_map(queue, vma) : engine->rings_map(queue, vma);
+	if (error)
+		return error;
+	kref_get(&queue->ref);
+	vma->vm_private_data = queue;
+	vma->vm_ops = &speckv_queue_vm_ops;
+	return 0;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the files of the driver offer each other; speckv_drv.h includes it. */
+#ifndef SPECKV_FN_H
+#define SPECKV_FN_H
+
+/* main.c */
+extern struct class *speckv_class;
+extern struct dentry *speckv_debugfs;
+extern unsigned int speckv_timeout_ms;
+int speckv_minor_get(dev_t *devt);
+void speckv_minor_put(dev_t devt);
+
+/* card.c */
+struct speckv_card *speckv_card_create(struct device *parent, const struct speckv_engine *engine,
+				       const struct speckv_caps *caps, void *private);
+int speckv_card_add(struct speckv_card *card);
+/* Wakes everyone with ENODEV; afterwards the engine is not called any more. */
+void speckv_card_remove(struct speckv_card *card);
+int speckv_card_reset(struct speckv_card *card);
+/* card->lock held */
+int speckv_card_take_queue(struct speckv_card *card, struct speckv_queue *queue);
+static inline struct speckv_card *speckv_card_of(struct device *dev)
+{
+	return container_of(dev, struct speckv_card, dev);
+}
+
+/* sysfs.c, debugfs.c */
+extern const struct attribute_group *speckv_card_groups[];
+void speckv_debugfs_add(struct speckv_card *card);
+
+/* context.c */
+extern const struct file_operations speckv_fops;
+/* card->lock held; the engine forgets the context, its programs get @error. */
+void speckv_context_detach(struct speckv_context *ctx, int error);
+void speckv_context_stop(struct speckv_context *ctx, int error);
+void speckv_context_notify(struct speckv_context *ctx);
+
+/* ioctl.c */
+long speckv_ioctl(struct file *file, unsigned int number, unsigned long argument);
+
+/* region.c */
+int speckv_region_create(struct speckv_context *ctx, struct speckv_region_create *args);
+struct speckv_region *speckv_region_kernel(struct speckv_context *ctx);
+/* What the id says, if it is the context's; with a reference. NULL: it is not. */
+struct speckv_region *speckv_region_get(struct speckv_context *ctx, u32 id);
+void speckv_region_put(struct speckv_region *region);
+/* The id goes; ctx->lock held, or the context is being released. */
+void speckv_region_remove(struct speckv_region *region);
+int speckv_region_mmap(struct speckv_region *region, struct vm_area_struct *vma);
+struct speckv_region *speckv_region_of_vma(struct vm_area_struct *vma);
+#define SPECKV_MMAP_REGION(id)	((u64)(id) << 30)
+#define SPECKV_MMAP_RING(id)	(1ULL << 42 | (u64)(id) << 30)
+#define SPECKV_MMAP_DOORBELL(id) (1ULL << 43 | (u64)(id) << 30)
+#define SPECKV_MMAP_ID(offset)	((u32)((offset) >> 30 & 0xfff))
+
+/* queue.c */
+struct speckv_queue *speckv_queue_create(struct speckv_context *ctx, u32 depth, int eventfd,
+					 bool internal);
+struct speckv_queue *speckv_queue_get(struct speckv_context *ctx, u32 id);
+void speckv_queue_put(struct speckv_queue *queue);
+void speckv_queue_remove(struct speckv_queue *queue);
+int speckv_queue_restart(struct speckv_queue *queue);
+/* Nothing is taken from now on; what is unanswered is answered with @error. */
+void speckv_queue_stop(struct speckv_queue *queue, int error);
+/* Completions were written; @armed: and the program wants to know. Any context. */
+void speckv_queue_event(struct speckv_queue *queue, bool armed);
+/* The engine does not serve it any more. Any context. */
+void speckv_queue_failed(struct speckv_queue *queue);
+int speckv_queue_push(struct speckv_queue *queue, const struct speckv_desc *desc,
+		      enum speckv_slot_kind kind, void *who);
+int speckv_queue_wait_room(struct speckv_queue *queue);
+bool speckv_queue_detach(struct speckv_queue *queue, struct io_uring_cmd *cmd);
+void speckv_queue_forget(struct speckv_queue *queue, struct speckv_wait *wait);
+u32 speckv_queue_reap(struct speckv_queue *queue, struct speckv_cpl *cpls, u32 count);
+bool speckv_queue_readable(struct speckv_queue *queue);
+int speckv_queue_mmap(struct speckv_queue *queue, struct vm_area_struct *vma, bool doorbell);
+
+/* uring.c */
+int speckv_uring_cmd(struct io_uring_cmd *cmd, unsigned int flags);
+void speckv_uring_complete(struct io_uring_cmd *cmd, int result);
+int speckv_cpl_errno(u16 code);
+
+/* semantic.c: one descriptor through the context's own queue */
+int speckv_ask(struct speckv_context *ctx, const struct speckv_desc *desc, struct speckv_cpl *cpl);
+int speckv_step(struct speckv_context *ctx, struct speckv_step *args);
+int speckv_hint(struct speckv_context *ctx, struct speckv_hint *args);
+int speckv_weights(struct speckv_context *ctx, struct speckv_weights *args);
+int speckv_telemetry_read(struct speckv_context *ctx, struct speckv_telemetry_read *args);
+int speckv_param_set(struct speckv_context *ctx, struct speckv_param *args);
+int speckv_param_get(struct speckv_context *ctx, struct speckv_param *args);
+int speckv_prefetch(struct speckv_context *ctx, struct speckv_prefetch *args);
+int speckv_prefetch_range(struct speckv_context *ctx, u32 region, u64 offset, u64 length);
+
+/* advise.c */
+int speckv_advise(struct speckv_context *ctx, struct speckv_advise *args);
+void speckv_advice_due(struct speckv_context *ctx, u32 step);
+void speckv_advice_drop(struct speckv_context *ctx, struct speckv_region *region);
+
+/* emulate.c */
+int speckv_emulate_init(void);
+void speckv_emulate_exit(void);
+
+#endif /* SPECKV_FN_H */

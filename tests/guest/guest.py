@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""The driver in a real kernel: guest.py ROOT build|test|shell KERNEL [PROGRAM [ARGUMENT...]]
+
+build    compiles driver/ against a Debian kernel's headers; any warning fails, sparse's too
+test     boots that kernel in QEMU, loads the module, runs PROGRAM (static), judges the console
+shell    the same with a shell, for people
+KERNEL is 6.1 or 6.12. Exit status: 0 good, 1 not (the console follows), 77 cannot be run here.
+SPECKV_TEST_SCALE reaches the program. Nothing is installed: fetch.py.
+"""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import re
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import fetch
+import initrd
+import verdict
+
+HERE = pathlib.Path(__file__).resolve().parent
+MODULE = "emulate=2 emulate_memory=64"
+# Stock kernels do not boot on every KVM; TCG runs everywhere.
+MACHINE = ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-M", "q35", "-m", "1G",
+           "-nographic", "-nodefaults", "-no-reboot"]
+# No vmlinux is at hand for BTF; Debian's newer kernels are made by a newer gcc than the tests.
+NO_WARNING = re.compile(r"Skipping BTF generation|compiler differs from the one used|"
+                        r"^  (The kernel was built by|You are using):")
+APPEND = "console=ttyS0 panic=-1 quiet slub_debug=FZPU"
+
+
+@contextlib.contextmanager
+def module(root, series, check=False):
+    """Yields (speckv.ko for a kernel, whether it was built, what the compilers said).
+
+    One at a time: the folder is kept, so that only what changed is compiled again.
+    """
+    _, headers = fetch.kernel(series)
+    folder = fetch.cache() / f"module-{series}"
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["make", "-s", "-C", str(folder), f"KDIR={headers}", "W=1", "CC=gcc"]
+    if check:
+        words += ["C=2", f"CHECK={fetch.tool('sparse', 'usr/bin/sparse')}"]
+    with open(folder.with_name(folder.name + ".lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        copy_changed(root / "driver", folder)
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        said = [line for line in (done.stdout + done.stderr).splitlines()
+                if line.strip() and not NO_WARNING.search(line)]
+        yield folder / "speckv.ko", done.returncode == 0, said
+
+
+def copy_changed(source, target):
+    """Makes `target` have the sources of `source`, and no other; times change with contents."""
+    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    for path in target.rglob("*.[ch]"):
+        if path.relative_to(target) not in wanted and not path.name.endswith(".mod.c"):
+            path.unlink()
+    for name in wanted:
+        new, old = source / name, target / name
+        if not old.exists() or old.read_bytes() != new.read_bytes():
+            old.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(new, old)
+
+
+def boot(series, files, init, timeout):
+    """Boots; returns (QEMU's exit status or None after the timeout, the console)."""
+    image, _ = fetch.kernel(series)
+    command = fetch.qemu()
+    with tempfile.TemporaryDirectory() as folder:
+        archive = pathlib.Path(folder) / "initrd"
+        archive.write_bytes(initrd.archive(fetch.tool("busybox-static", "bin/busybox"),
+                                           init, files))
+        command += [*MACHINE, "-serial", "stdio", "-kernel", str(image), "-initrd",
+                    str(archive), "-append", APPEND]
+        if timeout is None:
+            return subprocess.call(command), ""
+        return watch(command, timeout)
+
+
+def watch(command, timeout):
+    """Runs a command that is killed when its time is up; all it wrote, in either case."""
+    console, deadline = b"", time.monotonic() + timeout
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as process, \
+            selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while time.monotonic() < deadline:
+            if selector.select(max(0, deadline - time.monotonic())):
+                chunk = os.read(process.stdout.fileno(), 65536)
+                if not chunk:
+                    return process.wait(), console.decode(errors="replace")
+                console += chunk
+        process.kill()
+    return None, console.decode(errors="replace")
+
+
+def script(program):
+    text = (HERE / "init").read_text(encoding="utf-8")
+    return text.replace("@MODULE@", MODULE).replace("@PROGRAM@", program)
+
+
+def test(root, series, program, arguments):
+    scale = os.environ.get("SPECKV_TEST_SCALE", "1")
+    words = " ".join(f"'{word}'" for word in arguments)
+    timeout = float(os.environ.get("SPECKV_GUEST_TIMEOUT", "600"))
+    with module(root, series) as (built, good, said):
+        if not good:
+            print("\n".join(said))
+            return 1
+        files = {"speckv.ko": built.read_bytes(), "program": program.read_bytes()}
+    status, console = boot(series, files, script(f"SPECKV_TEST_SCALE={scale} /program {words}"),
+                           timeout)
+    faults = verdict.faults(status, console)
+    if faults:
+        print(console)
+    for fault in faults:
+        print(f"FAILED: {fault}")
+    print(verdict.summary(console))
+    return 1 if faults else 0
+
+
+def shell(root, series):
+    with module(root, series) as (built, good, said):
+        if not good:
+            print("\n".join(said))
+            return 1
+        files = {"speckv.ko": built.read_bytes()}
+    print("speckv0 and speckv1 are there; `exit` or Ctrl-A X ends the guest.")
+    status, _ = boot(series, files, script("setsid cttyhack sh"), None)
+    return status
+
+
+def build(root, series):
+    with module(root, series, check=True) as (_, good, said):
+        print("\n".join(said) or f"{series}: no warnings")
+        return 0 if good and not said else 1
+
+
+def main(root, verb, series, *rest):
+    root = pathlib.Path(root).resolve()
+    if series not in fetch.KERNELS:
+        print(f"no such kernel: {series}", file=sys.stderr)
+        return 2
+    try:
+        if verb == "build":
+            return build(root, series)
+        if verb == "test":
+            return test(root, series, pathlib.Path(rest[0]), rest[1:])
+        return shell(root, series)
+    except fetch.Unavailable as reason:
+        print(f"SKIPPED: {reason}")
+        return 77
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4 or sys.argv[2] not in ("build", "test", "shell"):
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
+    sys.exit(main(*sys.argv[1:]))

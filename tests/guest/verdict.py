@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Whether a guest's run was good, by its console and QEMU's exit status.
+
+Run as a program it tests itself: consoles that must fail, and one that must pass.
+"""
+
+import re
+import sys
+
+DONE = "GUEST DONE 0"
+# What no good run writes: reports of the kernel, and of its sanitizers and allocators.
+BAD = re.compile(r"^.*(\bBUG\b|WARNING:|Oops|Call Trace|general protection fault|KASAN|KFENCE|UBSAN|"
+                 r"DMAR:.*fault|possible circular locking|kmemleak|refcount_t:|"
+                 r"blocked for more than|Kernel panic|rcu.*stall|Redzone|Poison overwritten|"
+                 r"\[  FAILED  \]|GUEST BAD).*$", re.M)
+PASSED = re.compile(r"\[  PASSED  \] (\d+) tests?")
+SKIPPED = re.compile(r"^(.*: SKIPPED .*|\[  SKIPPED \] \S+.*)$", re.M)
+
+
+def faults(status, console):
+    """Reasons why the run is not good; none if it is."""
+    found = []
+    if status is None:
+        found.append("the guest was killed: it did not end in time")
+    elif status != 0:
+        found.append(f"QEMU ended with status {status}")
+    if DONE not in console:
+        found.append(f"the console does not say '{DONE}'")
+    passed = PASSED.search(console)
+    if not passed or int(passed.group(1)) == 0:
+        found.append("no test has passed")
+    found += [line.group(0).strip() for line in BAD.finditer(console)][:20]
+    return found
+
+
+def summary(console):
+    """One line for people, and what was skipped."""
+    passed = PASSED.search(console)
+    lines = [match.group(1).strip() for match in SKIPPED.finditer(console)]
+    return "\n".join([f"{passed.group(1) if passed else 0} tests passed in the guest", *lines])
+
+
+GOOD = f"[==========] Running\r\n[  PASSED  ] 3 tests.\r\n{DONE}\r\n"
+
+
+def selftest():
+    assert not faults(0, GOOD), faults(0, GOOD)
+    bad = [(None, GOOD), (1, GOOD), (0, ""), (0, GOOD.replace(DONE, "GUEST DONE 1")),
+           (0, GOOD.replace("3 tests", "0 tests")), (0, GOOD.replace("[  PASSED  ]", ""))]
+    for line in ("[  FAILED  ] Queue.Answers", "BUG: kernel NULL pointer dereference",
+                 "WARNING: CPU: 0 PID: 1 at kernel/", "Oops: 0002 [#1]", "GUEST BAD module",
+                 "DMAR: [DMA Write] Request fault", "refcount_t: underflow; use-after-free.",
+                 "INFO: task guest:55 blocked for more than 120 seconds.",
+                 "Kernel panic - not syncing", "BUG kmalloc-96 (Not tainted): Redzone overwritten"):
+        bad.append((0, f"{line}\r\n{GOOD}"))
+    for status, console in bad:
+        assert faults(status, console), (status, console)
+    assert "a: SKIPPED because" in summary(GOOD + "a: SKIPPED because\r\n")
+    print(f"{len(bad)} bad runs are found to be so")
+
+
+if __name__ == "__main__":
+    sys.exit(selftest())
