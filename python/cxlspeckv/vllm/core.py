@@ -4,9 +4,11 @@ An engine's scheduler and its workers open the same store: by name across proces
 table below within one. What the workers write, the scheduler finds in the store's index.
 """
 
+import contextlib
 import logging
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +28,20 @@ KEY_BYTES = 16
 FLUSH_SECONDS = 2.0  # at most this much of what was stored is lost with a power cut
 
 Keys = npt.NDArray[np.uint8]
+
+
+@contextlib.contextmanager
+def unpinned() -> Iterator[None]:
+    """Threads started inside may use every core that the parent process may. vLLM on a CPU binds
+    a worker to the cores that compute, and threads inherit that.
+    """
+    before = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, before | os.sched_getaffinity(os.getppid()))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class KeyMaker:
@@ -73,8 +89,9 @@ class Core:
         self.facts = facts
         self.key_maker = KeyMaker(facts)
         try:
-            self.store = BlockStore([facts.block_layout()], [dict(t) for t in settings.tiers],
-                                    name=settings.name, log=logger.log)
+            with unpinned():
+                self.store = BlockStore([facts.block_layout()], [dict(t) for t in settings.tiers],
+                                        name=settings.name, log=logger.log)
         except cxlspeckv.Error as error:
             raise ConfigError(f"the store does not open: {error}") from None
         self.tier_names = [tier.get("name") or f"{tier['uri'].partition(':')[0]}{number}"

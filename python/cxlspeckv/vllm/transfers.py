@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 import cxlspeckv
 from cxlspeckv import Code, Operation
-from cxlspeckv.vllm.core import Core, Keys, logger
+from cxlspeckv.vllm.core import Core, Keys, logger, unpinned
 from cxlspeckv.vllm.pages import NO_PAGE, PageTable
 
 GRACE_SECONDS = 0.25  # how long a step that needs its pages back waits before it drops stores
@@ -58,7 +58,8 @@ class Transfers:
             name = "cxlspeckv-load" if is_load else "cxlspeckv-store"
             thread = threading.Thread(target=self._run, args=(self._work[is_load],), name=name,
                                       daemon=True)
-            thread.start()
+            with unpinned():
+                thread.start()
             self._threads.append(thread)
 
     def submit(self, number: int, is_load: bool, keys: Keys, pages: npt.NDArray[np.integer],

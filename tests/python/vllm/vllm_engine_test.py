@@ -3,6 +3,7 @@
 Whatever the store does, tokens must be those of an engine without it, and the engine must live.
 """
 
+import functools
 import os
 import re
 
@@ -16,21 +17,33 @@ SMALL = {"blocks": 8, "max_model_len": 880, "chars": 3000}
 COLD, WARM = {"prompts": PROMPTS}, {"prompts": PROMPTS}
 
 
+class Right:
+    """Tokens by prompt, of an engine without offloading, which runs beside the first with."""
+
+    def __init__(self, folder):
+        self.run = EngineRun(folder, {"model": model(), "rounds": [{"prompts": [*PROMPTS, 3]}],
+                                      "transfer": None} | SMALL)
+
+    @functools.cached_property
+    def tokens(self):
+        found = self.run.finished()["rounds"][0]["tokens"]
+        return dict(zip([*PROMPTS, 3], found, strict=True))
+
+
 @pytest.fixture(scope="module")
 def right(tmp_path_factory):
-    """Tokens by prompt, of an engine without offloading."""
-    run = EngineRun(tmp_path_factory.mktemp("right"), {
-        "model": model(), "rounds": [{"prompts": [*PROMPTS, 3]}],
-        "transfer": None} | SMALL)
-    tokens = run.finished()["rounds"][0]["tokens"]
-    return dict(zip([*PROMPTS, 3], tokens, strict=True))
+    """What every engine has to say."""
+    found = Right(tmp_path_factory.mktemp("right"))
+    yield found
+    if found.run.process.poll() is None:
+        found.run.kill()
 
 
 def check(result, rounds, right):
     """All requests of all rounds ended with the right tokens."""
     assert len(result["rounds"]) == len(rounds)
     for asked, told in zip(rounds, result["rounds"], strict=True):
-        assert told["tokens"] == [right[n] for n in asked["prompts"]]
+        assert told["tokens"] == [right.tokens[n] for n in asked["prompts"]]
         assert set(told["finish"]) == {"length"}
 
 

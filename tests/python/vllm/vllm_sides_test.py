@@ -277,3 +277,21 @@ def test_closing_ends_every_thread(side):
     assert threading.active_count() > before
     one.close()
     assert threading.active_count() == before
+
+
+def test_our_threads_are_not_bound_to_the_cores_that_compute(side):
+    import os
+    import threading
+
+    everywhere = os.sched_getaffinity(0)
+    if len(everywhere) < 2:
+        pytest.skip("one core")
+    os.sched_setaffinity(0, {min(everywhere)})  # as vLLM does to a worker
+    try:
+        side()
+        ours = [t for t in threading.enumerate() if t.name.startswith("cxlspeckv-")]
+        assert ours
+        assert all(os.sched_getaffinity(t.native_id) == everywhere for t in ours)
+        assert os.sched_getaffinity(0) == {min(everywhere)}
+    finally:
+        os.sched_setaffinity(0, everywhere)

@@ -156,8 +156,8 @@ class EngineRun:
         self.log_path = folder / "log.txt"
         with open(self.log_path, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                ["nice", "-n", "5", sys.executable, HERE / "engine_run.py", folder / "job.json",
-                 folder / "result.json"], env=os.environ | ENGINE,
+                [sys.executable, HERE / "engine_run.py", folder / "job.json", folder / "result.json"],
+                env=os.environ | ENGINE,
                 stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 start_new_session=True)
 
