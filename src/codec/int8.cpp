@@ -1,74 +1,11 @@
-#include "codec/int8.hpp"
-
-#include <algorithm>
+// int8: rows of 8-bit values, each under a scale of its own.
 #include <cstring>
 
-#include "base/endian.hpp"
 #include "codec/builtin.hpp"
-#include "codec/number.hpp"
+#include "codec/kernels.hpp"
 
 namespace speckv {
 namespace {
-
-using namespace number;
-
-constexpr std::uint32_t kSteps = 127;
-
-// The largest magnitude of a row; for these formats they compare like whole numbers.
-std::uint32_t largest(const std::byte* row, std::size_t channels) noexcept {
-  std::uint16_t most = 0;
-  for (std::size_t i = 0; i < channels; ++i) {
-    const auto magnitude = load_le<std::uint16_t>(row + 2 * i) & kMagnitude;
-    most = std::max(most, static_cast<std::uint16_t>(magnitude));
-  }
-  return most;
-}
-
-// amax / 127 to nearest even; among the subnormal numbers, where that could lose most of
-// the range, rounded up.
-template <class F>
-std::uint32_t row_scale(std::uint32_t amax) noexcept {
-  const Scaled a = unpack<F>(amax);
-  const auto scale = divide<F>(a.significand, a.exponent, kSteps, Rounding::nearest_even);
-  if (scale >> F::kMantissa != 0) return scale;
-  return divide<F>(a.significand, a.exponent, kSteps, Rounding::up);
-}
-
-template <class F>
-bool quantise(const std::byte* row, std::size_t channels, std::byte* scale,
-              std::int8_t* values) noexcept {
-  const std::uint32_t amax = largest(row, channels);
-  if (amax >= F::kInfinity) return false;
-  const std::uint32_t s = row_scale<F>(amax);
-  store_le(scale, static_cast<std::uint16_t>(s));
-  if (s == 0) {
-    std::memset(values, 0, channels);
-    return true;
-  }
-  const Scaled inv = inverse<F>(s);
-  constexpr std::int32_t kLimit = kSteps;
-  for (std::size_t i = 0; i < channels; ++i) {
-    const std::int32_t n = signed_times<F>(load_le<std::uint16_t>(row + 2 * i), inv);
-    values[i] = static_cast<std::int8_t>(std::clamp(n, -kLimit, kLimit));
-  }
-  return true;
-}
-
-template <class F>
-bool restore(const std::byte* scale, const std::int8_t* values, std::size_t channels,
-             std::byte* row) noexcept {
-  const std::uint32_t bits = load_le<std::uint16_t>(scale);
-  if (bits >= F::kInfinity) return false;  // the sign bit included
-  const Scaled s = unpack<F>(bits);
-  const bool normal = bits >> F::kMantissa != 0;
-  bool sound = true;
-  for (std::size_t i = 0; i < channels; ++i) {
-    const std::int8_t n = values[i];
-    sound = sound && n != INT8_MIN;
-    store_le(row + 2 * i, normal ? normal_product<F>(n, s) : product<F>(n, s));
-  }
-  return sound;
-}
 
 // A unit: `tokens` scales, then `tokens` rows of values, each part padded to 64 bytes.
 struct Unit {
@@ -96,6 +33,7 @@ class Int8 final : public Codec {
     const BlockLayout& layout = context.layout;
     const Unit unit = unit_of(layout);
     const std::uint64_t units = layer_units(layout);
+    const CodecLoops& loops = codec_kernel().of(layout.dtype);
     for (std::uint64_t u = 0; u < units; ++u) {
       std::byte* scales = out.data() + u * unit.bytes;
       std::byte* values = scales + padded(unit.scales);
@@ -106,7 +44,7 @@ class Int8 final : public Codec {
       for (std::uint32_t t = 0; t < layout.tokens; ++t, row += rows.stride) {
         auto* to =
             reinterpret_cast<std::int8_t*>(values) + std::uint64_t{t} * layout.head_dim;
-        if (!int8_row(layout.dtype, row, layout.head_dim, scales + 2 * t, to)) {
+        if (!loops.int8_encode(row, layout.head_dim, scales + 2 * t, to)) {
           return Status{Code::unsupported, "not finite"};
         }
       }
@@ -119,6 +57,7 @@ class Int8 final : public Codec {
     const BlockLayout& layout = context.layout;
     const Unit unit = unit_of(layout);
     const std::uint64_t units = layer_units(layout);
+    const CodecLoops& loops = codec_kernel().of(layout.dtype);
     if (!supports(layout) || encoded.size() != units * unit.bytes) return Code::corrupted;
     bool sound = true;
     for (std::uint64_t u = 0; u < units; ++u) {
@@ -130,9 +69,9 @@ class Int8 final : public Codec {
       const UnitRows rows = unit_rows(layout, u);
       std::byte* row = plain.data() + rows.first;
       for (std::uint32_t t = 0; t < layout.tokens; ++t, row += rows.stride) {
-        sound = int8_restore(layout.dtype, part.data() + 2 * t,
-                             from + std::uint64_t{t} * layout.head_dim, layout.head_dim,
-                             row) &&
+        sound = loops.int8_decode(part.data() + 2 * t,
+                                  from + std::uint64_t{t} * layout.head_dim,
+                                  layout.head_dim, row) &&
                 sound;
       }
     }
@@ -141,18 +80,6 @@ class Int8 final : public Codec {
 };
 
 }  // namespace
-
-bool int8_row(DType dtype, const std::byte* row, std::size_t channels, std::byte* scale,
-              std::int8_t* values) noexcept {
-  return dtype == DType::f16 ? quantise<F16>(row, channels, scale, values)
-                             : quantise<Bf16>(row, channels, scale, values);
-}
-
-bool int8_restore(DType dtype, const std::byte* scale, const std::int8_t* values,
-                  std::size_t channels, std::byte* row) noexcept {
-  return dtype == DType::f16 ? restore<F16>(scale, values, channels, row)
-                             : restore<Bf16>(scale, values, channels, row);
-}
 
 const Codec& int8_codec() noexcept {
   static const Int8 codec;

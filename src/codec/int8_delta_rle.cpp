@@ -9,7 +9,7 @@
 
 #include "base/endian.hpp"
 #include "codec/builtin.hpp"
-#include "codec/int8.hpp"
+#include "codec/kernels.hpp"
 
 namespace speckv {
 namespace {
@@ -86,10 +86,10 @@ std::size_t write_unit(const BlockLayout& layout, const std::byte* plain,
                        std::uint64_t stride, std::byte* out) noexcept {
   std::uint8_t row[kMaxChannels];
   std::byte* lengths = out + std::size_t{layout.tokens} * 2;
+  const CodecLoops& loops = codec_kernel().of(layout.dtype);
   std::size_t used = unit_head(layout);
   for (std::uint32_t t = 0; t < layout.tokens; ++t, plain += stride) {
-    if (!int8_row(layout.dtype, plain, layout.head_dim, out + 2 * t, as_values(row)))
-      return 0;
+    if (!loops.int8_encode(plain, layout.head_dim, out + 2 * t, as_values(row))) return 0;
     differences(row, layout.head_dim);
     const std::size_t length = write_row(row, layout.head_dim, out + used);
     store_le(lengths + 2 * t, static_cast<std::uint16_t>(length));
@@ -101,6 +101,7 @@ std::size_t write_unit(const BlockLayout& layout, const std::byte* plain,
 
 bool read_unit(const BlockLayout& layout, Bytes unit, std::byte* plain,
                std::uint64_t stride) noexcept {
+  const CodecLoops& loops = codec_kernel().of(layout.dtype);
   std::uint8_t row[kMaxChannels];
   if (unit.size() < unit_head(layout)) return false;
   const std::byte* lengths = unit.data() + std::size_t{layout.tokens} * 2;
@@ -111,10 +112,8 @@ bool read_unit(const BlockLayout& layout, Bytes unit, std::byte* plain,
     if (!read_row(rest.first(length), layout.head_dim, row)) return false;
     rest = rest.subspan(length);
     sums(row, layout.head_dim);
-    if (!int8_restore(layout.dtype, unit.data() + 2 * t, as_values(row), layout.head_dim,
-                      plain)) {
+    if (!loops.int8_decode(unit.data() + 2 * t, as_values(row), layout.head_dim, plain))
       return false;
-    }
   }
   return rest.size() < padded(1) && all_zero(rest);
 }

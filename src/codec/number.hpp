@@ -150,4 +150,17 @@ constexpr std::uint16_t normal_product(std::int32_t n, Scaled scale) noexcept {
   return static_cast<std::uint16_t>(kept | (n < 0 ? kSign : 0));
 }
 
+inline constexpr std::uint32_t kInt8Steps = 127;
+
+// The scale of an int8 row: amax / 127 to nearest even; among the subnormal numbers,
+// where that could lose most of the range, rounded up.
+template <class F>
+constexpr std::uint32_t int8_scale(std::uint32_t amax) noexcept {
+  const Scaled a = unpack<F>(amax);
+  const auto scale =
+      divide<F>(a.significand, a.exponent, kInt8Steps, Rounding::nearest_even);
+  if (scale >> F::kMantissa != 0) return scale;
+  return divide<F>(a.significand, a.exponent, kInt8Steps, Rounding::up);
+}
+
 }  // namespace speckv::number

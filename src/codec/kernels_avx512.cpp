@@ -1,0 +1,475 @@
+// The lossy codecs on AVX-512: 16 or 32 channels at a time, the definition's bits.
+#include "codec/kernels_float.hpp"
+
+#if defined(__x86_64__)
+
+#include <algorithm>
+#include <cstring>
+
+// g++ 12 calls its own intrinsics' undefined operands uninitialized (GCC bug 105593).
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <immintrin.h>
+
+#include "base/endian.hpp"
+#include "codec/number.hpp"
+
+#define SPECKV_AVX512 \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,sse4.1")))
+// Functions of another target set cannot be inlined, so these are always of this one.
+#define SPECKV_AVX512_INLINE SPECKV_AVX512 __attribute__((always_inline)) inline
+
+namespace speckv {
+namespace {
+
+using namespace number;
+using namespace codec_detail;
+
+constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+constexpr int kUp = _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC;
+constexpr std::size_t kLanes = 16, kStrip = 32;  // channels
+
+// ---- 16-bit formats ------------------------------------------------------------------
+
+template <class F>
+SPECKV_AVX512_INLINE __m512 widen(__m256i x) {
+  if constexpr (kIsF16<F>) return _mm512_cvtph_ps(x);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+
+// Rounds to nearest even; what is too large becomes the largest finite value.
+template <class F>
+SPECKV_AVX512_INLINE __m256i narrow(__m512 x) {
+  if constexpr (kIsF16<F>) {
+    const __m512 most = _mm512_set1_ps(65504.0F);
+    x = _mm512_min_ps(x, most);
+    x = _mm512_max_ps(x, _mm512_sub_ps(_mm512_setzero_ps(), most));
+    return _mm512_cvtps_ph(x, kNearest);
+  } else {  // within kLeastScale and kMostScale nothing is too large
+    const __m512i bits = _mm512_castps_si512(x);
+    const __m512i odd =
+        _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded =
+        _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+  }
+}
+
+// For values that are not negative.
+template <class F>
+SPECKV_AVX512_INLINE __m256i narrow_up(__m512 x) {
+  if constexpr (kIsF16<F>) return _mm512_cvtps_ph(x, kUp);
+  const __m512i bits =
+      _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0xFFFF));
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
+}
+
+// Whether a scale needs the definition.
+template <class F>
+SPECKV_AVX512_INLINE __mmask16 unusual(__m256i scale) {
+  if constexpr (kIsF16<F>) return 0;
+  return _mm256_cmplt_epu16_mask(scale, _mm256_set1_epi16(kLeastScale)) |
+         _mm256_cmpge_epu16_mask(scale,
+                                 _mm256_set1_epi16(static_cast<short>(kMostScale)));
+}
+
+SPECKV_AVX512_INLINE __mmask16 first_lanes(std::size_t n) {
+  return static_cast<__mmask16>((1U << std::min(n, kLanes)) - 1);
+}
+
+// ---- kvq4: encoding ------------------------------------------------------------------
+
+// The place of each value in the order of numbers.
+SPECKV_AVX512_INLINE __m512i ranks(__m512i bits) {
+  const __m512i minus = _mm512_srai_epi16(bits, 15);
+  const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi16(kMagnitude));
+  return _mm512_sub_epi16(_mm512_xor_si512(magnitude, minus), minus);
+}
+
+// Back to a value, as a float.
+template <class F>
+SPECKV_AVX512_INLINE __m512 value_of(__m256i rank) {
+  const __m256i sign =
+      _mm256_and_si256(rank, _mm256_set1_epi16(static_cast<short>(kSign)));
+  return widen<F>(_mm256_or_si256(_mm256_abs_epi16(rank), sign));
+}
+
+// What sixteen groups' values are multiplied by and shifted by, and what is stored.
+struct Groups {
+  __m512 inverse;
+  __m512i zero, stored;
+};
+
+enum class Sound : std::uint8_t { yes, no, ask };  // ask: the definition
+
+// range / 15, rounded up, in doubles that round up as well: see the note at the end.
+SPECKV_AVX512_INLINE __m256 fifteenth(__m256 low, __m256 high) {
+  const __m512d range =
+      _mm512_sub_round_pd(_mm512_cvtps_pd(high), _mm512_cvtps_pd(low), kUp);
+  return _mm512_cvt_roundpd_ps(_mm512_div_round_pd(range, _mm512_set1_pd(15.0), kUp),
+                               kUp);
+}
+
+// 1 / scale with a significand of 13 bits. There are no ties, so adding half will do.
+SPECKV_AVX512_INLINE __m256 inverse_of(__m256 scale) {
+  const __m512d quotient =
+      _mm512_div_round_pd(_mm512_set1_pd(1.0), _mm512_cvtps_pd(scale), kNearest);
+  const __m512i bits = _mm512_add_epi64(_mm512_castpd_si512(quotient),
+                                        _mm512_set1_epi64(std::int64_t{1} << 39));
+  const __m512i kept =
+      _mm512_and_si512(bits, _mm512_set1_epi64(-(std::int64_t{1} << 40)));
+  return _mm512_cvtpd_ps(_mm512_castsi512_pd(kept));
+}
+
+SPECKV_AVX512_INLINE __m256 half(__m512 x, int which) {
+  return which == 0 ? _mm512_castps512_ps256(x) : _mm512_extractf32x8_ps(x, 1);
+}
+SPECKV_AVX512_INLINE __m512 join(__m256 low, __m256 high) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+}
+
+// The spacing of numbers near a magnitude, at least one unit.
+template <class F>
+SPECKV_AVX512_INLINE __m256i spacing(__m256i magnitude) {
+  constexpr int kM = F::kMantissa;
+  const __m256i one = _mm256_set1_epi16(1);
+  const __m256i place =
+      _mm256_sub_epi16(_mm256_max_epu16(_mm256_srli_epi16(magnitude, kM), one), one);
+  const __m256i normal =
+      _mm256_slli_epi16(_mm256_sub_epi16(place, _mm256_set1_epi16(kM - 1)), kM);
+  const __mmask16 is_normal = _mm256_cmpge_epu16_mask(place, _mm256_set1_epi16(kM));
+  return _mm256_mask_mov_epi16(_mm256_sllv_epi16(one, place), is_normal, normal);
+}
+
+// Of the groups in `lanes`, from their smallest and largest ranks.
+template <class F>
+SPECKV_AVX512_INLINE Sound parameters(__m256i low, __m256i high, __mmask16 lanes,
+                                      Groups& groups) {
+  const __m256i below = _mm256_abs_epi16(low), above = _mm256_abs_epi16(high);
+  const __m256i largest = _mm256_max_epu16(below, above);
+  const __m256i infinity = _mm256_set1_epi16(static_cast<short>(F::kInfinity));
+  if (_mm256_mask_cmpge_epu16_mask(lanes, largest, infinity) != 0) return Sound::no;
+  const __m512 low_value = value_of<F>(low), high_value = value_of<F>(high);
+  const __m512 share = join(fifteenth(half(low_value, 0), half(high_value, 0)),
+                            fifteenth(half(low_value, 1), half(high_value, 1)));
+  const __m256i scale = _mm256_max_epu16(narrow_up<F>(share), spacing<F>(largest));
+  int ask = unusual<F>(scale);
+  if constexpr (!kIsF16<F>) {  // a subnormal end might be taken for zero
+    const __m256i one = _mm256_set1_epi16(1), normal = _mm256_set1_epi16(0x7F);
+    ask |= _mm256_cmplt_epu16_mask(_mm256_sub_epi16(below, one), normal) |
+           _mm256_cmplt_epu16_mask(_mm256_sub_epi16(above, one), normal);
+  }
+  if ((ask & lanes) != 0) return Sound::ask;
+  const __m512 wide = widen<F>(scale);
+  groups.inverse = join(inverse_of(half(wide, 0)), inverse_of(half(wide, 1)));
+  const __m512i first =
+      _mm512_cvt_roundps_epi32(_mm512_mul_ps(low_value, groups.inverse), kNearest);
+  groups.zero = _mm512_sub_epi32(_mm512_setzero_si512(), first);
+  groups.stored =
+      _mm512_or_si512(_mm512_slli_epi32(groups.zero, 16), _mm512_cvtepu16_epi32(scale));
+  return Sound::yes;
+}
+
+// Sixteen values to eight bytes of nibbles.
+template <class F>
+SPECKV_AVX512_INLINE void quantise(__m256i plain, __m512 inverse, __m512i zero,
+                                   std::byte* nibbles) {
+  const __m512i n =
+      _mm512_cvt_roundps_epi32(_mm512_mul_ps(widen<F>(plain), inverse), kNearest);
+  __m512i q = _mm512_max_epi32(_mm512_add_epi32(n, zero), _mm512_setzero_si512());
+  q = _mm512_min_epi32(q, _mm512_set1_epi32(Kvq4Shape::kTop));
+  // Neighbours share a 64-bit lane: the upper one moves down beside the lower one.
+  q = _mm512_or_si512(q, _mm512_srli_epi64(q, 28));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(nibbles), _mm512_cvtepi64_epi8(q));
+}
+
+SPECKV_AVX512_INLINE __m256i load16(const std::byte* from) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+
+template <class F>
+SPECKV_AVX512 bool encode_keys(const Kvq4Shape& shape, const std::byte* plain,
+                               std::byte* unit) noexcept {
+  std::byte* const nibbles = unit + padded(shape.key_parameters());
+  for (std::uint32_t c = 0; c < shape.channels; c += kStrip) {
+    const std::size_t width = std::min<std::size_t>(kStrip, shape.channels - c);
+    const __mmask32 lanes = width == kStrip ? 0xFFFFFFFF : 0xFFFF;
+    const std::byte* const from = plain + 2ULL * c;
+    __m512i low = _mm512_set1_epi16(INT16_MAX), high = _mm512_set1_epi16(INT16_MIN);
+    for (std::uint32_t t = 0; t < shape.tokens; ++t) {
+      const __m512i r = ranks(_mm512_maskz_loadu_epi16(lanes, from + t * shape.stride));
+      low = _mm512_min_epi16(low, r);
+      high = _mm512_max_epi16(high, r);
+    }
+    Groups part[2];
+    for (std::uint32_t h = 0; h * kLanes < width; ++h) {
+      const auto pick = [h](__m512i x) SPECKV_AVX512 {
+        return h == 0 ? _mm512_castsi512_si256(x) : _mm512_extracti64x4_epi64(x, 1);
+      };
+      const Sound sound = parameters<F>(pick(low), pick(high), 0xFFFF, part[h]);
+      if (sound == Sound::no) return false;
+      if (sound == Sound::ask) return exact<F>().kvq4_encode_keys(shape, plain, unit);
+      _mm512_storeu_si512(unit + (c + h * kLanes) * Kvq4Shape::kParameterBytes,
+                          part[h].stored);
+    }
+    std::byte* to = nibbles + c / 2;
+    for (std::uint32_t t = 0; t < shape.tokens; ++t, to += shape.row_bytes()) {
+      const std::byte* const row = from + t * shape.stride;
+      quantise<F>(load16(row), part[0].inverse, part[0].zero, to);
+      if (width == kStrip)
+        quantise<F>(load16(row + 32), part[1].inverse, part[1].zero, to + 8);
+    }
+  }
+  return true;
+}
+
+// The least of 32 unsigned words.
+SPECKV_AVX512_INLINE int lowest(__m512i x) {
+  const __m256i a =
+      _mm256_min_epu16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+  const __m128i b =
+      _mm_min_epu16(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  return _mm_extract_epi16(_mm_minpos_epu16(b), 0);
+}
+
+// The smallest and largest rank of a row.
+SPECKV_AVX512_INLINE void extent(const std::byte* row, std::uint32_t channels,
+                                 std::int16_t& low, std::int16_t& high) {
+  __m512i least = _mm512_set1_epi16(INT16_MAX), most = _mm512_set1_epi16(INT16_MIN);
+  for (std::uint32_t c = 0; c < channels; c += kStrip) {
+    const __mmask32 lanes = channels - c >= kStrip ? 0xFFFFFFFF : 0xFFFF;
+    const __m512i r = ranks(_mm512_maskz_loadu_epi16(lanes, row + 2ULL * c));
+    least = _mm512_mask_min_epi16(least, lanes, least, r);
+    most = _mm512_mask_max_epi16(most, lanes, most, r);
+  }
+  const __m512i flip = _mm512_set1_epi16(INT16_MIN);
+  low = static_cast<std::int16_t>(lowest(_mm512_xor_si512(least, flip)) ^ 0x8000);
+  const __m512i reversed = _mm512_xor_si512(most, _mm512_set1_epi16(INT16_MAX));
+  high = static_cast<std::int16_t>(lowest(reversed) ^ 0x7FFF);
+}
+
+template <class F>
+SPECKV_AVX512 bool encode_values(const Kvq4Shape& shape, const std::byte* plain,
+                                 std::byte* unit) noexcept {
+  std::byte* nibbles = unit + padded(shape.value_parameters());
+  const std::uint64_t groups = shape.value_groups();
+  for (std::uint64_t g = 0; g < groups; g += kLanes) {
+    const std::size_t count = std::min<std::uint64_t>(kLanes, groups - g);
+    const __mmask16 lanes = first_lanes(count);
+    alignas(32) std::int16_t low[kLanes] = {}, high[kLanes] = {};
+    for (std::size_t i = 0; i < count; ++i)
+      extent(plain + shape.group_at(g + i), shape.group, low[i], high[i]);
+    Groups part;
+    const Sound sound = parameters<F>(
+        _mm256_load_si256(reinterpret_cast<const __m256i*>(low)),
+        _mm256_load_si256(reinterpret_cast<const __m256i*>(high)), lanes, part);
+    if (sound == Sound::no) return false;
+    if (sound == Sound::ask) return exact<F>().kvq4_encode_values(shape, plain, unit);
+    _mm512_mask_storeu_epi32(unit + g * Kvq4Shape::kParameterBytes, lanes, part.stored);
+    alignas(64) float inverse[kLanes];
+    alignas(64) std::int32_t zero[kLanes];
+    _mm512_store_ps(inverse, part.inverse);
+    _mm512_store_si512(zero, part.zero);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::byte* const row = plain + shape.group_at(g + i);
+      const __m512 by = _mm512_set1_ps(inverse[i]);
+      const __m512i shift = _mm512_set1_epi32(zero[i]);
+      for (std::uint32_t c = 0; c < shape.group; c += kLanes, nibbles += kLanes / 2)
+        quantise<F>(load16(row + 2ULL * c), by, shift, nibbles);
+    }
+  }
+  return true;
+}
+
+// ---- kvq4: decoding ------------------------------------------------------------------
+
+// Sixteen stored parameters: what the nibbles are multiplied by, and what is taken off
+// before.
+template <class F>
+SPECKV_AVX512_INLINE Sound load_parameters(const std::byte* stored, __mmask16 lanes,
+                                           __m512& scale, __m512i& zero) {
+  const __m512i both = _mm512_maskz_loadu_epi32(lanes, stored);
+  const __m256i bits = _mm512_cvtepi32_epi16(both);
+  const __m512i whole = _mm512_srai_epi32(both, 16);
+  const __m256i zeros = _mm256_setzero_si256();
+  const __mmask16 bad =
+      _mm256_cmpeq_epi16_mask(bits, zeros) |
+      _mm256_cmpge_epu16_mask(bits, _mm256_set1_epi16(static_cast<short>(F::kInfinity))) |
+      _mm512_cmpgt_epi32_mask(_mm512_abs_epi32(whole),
+                              _mm512_set1_epi32(Kvq4Shape::kMaxZero));
+  if ((bad & lanes) != 0) return Sound::no;
+  if ((unusual<F>(bits) & lanes) != 0) return Sound::ask;
+  scale = widen<F>(bits);
+  zero = whole;
+  return Sound::yes;
+}
+
+// The nibbles of 16 or of 8 bytes, as words in order; above the nibble is anything.
+SPECKV_AVX512_INLINE __m512i spread(const std::byte* nibbles, bool sixteen) {
+  const auto* at = reinterpret_cast<const __m128i*>(nibbles);
+  const __m512i bytes =
+      _mm512_cvtepu8_epi32(sixteen ? _mm_loadu_si128(at) : _mm_loadl_epi64(at));
+  return _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12));
+}
+
+template <class F>
+SPECKV_AVX512_INLINE __m256i restore(__m256i q, __m512 scale, __m512i zero) {
+  const __m512i n = _mm512_sub_epi32(_mm512_cvtepu16_epi32(q), zero);
+  return narrow<F>(_mm512_mul_ps(_mm512_cvtepi32_ps(n), scale));
+}
+
+template <class F>
+SPECKV_AVX512 bool decode_keys(const Kvq4Shape& shape, const std::byte* unit,
+                               std::byte* plain) noexcept {
+  const std::byte* const nibbles = unit + padded(shape.key_parameters());
+  for (std::uint32_t c = 0; c < shape.channels; c += kStrip) {
+    const std::size_t width = std::min<std::size_t>(kStrip, shape.channels - c);
+    __m512 scale[2] = {};
+    __m512i zero[2] = {};
+    for (std::uint32_t h = 0; h * kLanes < width; ++h) {
+      const Sound sound =
+          load_parameters<F>(unit + (c + h * kLanes) * Kvq4Shape::kParameterBytes, 0xFFFF,
+                             scale[h], zero[h]);
+      if (sound == Sound::no) return false;
+      if (sound == Sound::ask) return exact<F>().kvq4_decode_keys(shape, unit, plain);
+    }
+    const std::byte* from = nibbles + c / 2;
+    std::byte* row = plain + 2ULL * c;
+    const __m512i low = _mm512_set1_epi16(15);
+    for (std::uint32_t t = 0; t < shape.tokens; ++t) {
+      const __m512i q = _mm512_and_si512(spread(from, width == kStrip), low);
+      const __m256i a = restore<F>(_mm512_castsi512_si256(q), scale[0], zero[0]);
+      if (width == kStrip) {
+        const __m256i b = restore<F>(_mm512_extracti64x4_epi64(q, 1), scale[1], zero[1]);
+        _mm512_storeu_si512(row, _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1));
+      } else {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(row), a);
+      }
+      from += shape.row_bytes();
+      row += shape.stride;
+    }
+  }
+  return true;
+}
+
+// A group of values has one scale, hence sixteen possible values: a table in a register.
+template <class F>
+SPECKV_AVX512 bool decode_values(const Kvq4Shape& shape, const std::byte* unit,
+                                 std::byte* plain) noexcept {
+  const std::byte* nibbles = unit + padded(shape.value_parameters());
+  const std::uint64_t groups = shape.value_groups();
+  const __m256i steps =
+      _mm256_set_epi16(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  for (std::uint64_t g = 0; g < groups; g += kLanes) {
+    const std::size_t count = std::min<std::uint64_t>(kLanes, groups - g);
+    __m512 scales;
+    __m512i zeros;
+    const Sound sound = load_parameters<F>(unit + g * Kvq4Shape::kParameterBytes,
+                                           first_lanes(count), scales, zeros);
+    if (sound == Sound::no) return false;
+    if (sound == Sound::ask) return exact<F>().kvq4_decode_values(shape, unit, plain);
+    alignas(64) float scale[kLanes];
+    alignas(64) std::int32_t zero[kLanes];
+    _mm512_store_ps(scale, scales);
+    _mm512_store_si512(zero, zeros);
+    for (std::size_t i = 0; i < count; ++i) {
+      const __m256i levels =
+          restore<F>(steps, _mm512_set1_ps(scale[i]), _mm512_set1_epi32(zero[i]));
+      const __m512i table = _mm512_broadcast_i64x4(levels);  // bit 4 of an index is noise
+      std::byte* row = plain + shape.group_at(g + i);
+      std::uint32_t c = 0;
+      for (; c + kStrip <= shape.group; c += kStrip, nibbles += kStrip / 2)
+        _mm512_storeu_si512(row + 2ULL * c,
+                            _mm512_permutexvar_epi16(spread(nibbles, true), table));
+      if (c < shape.group) {
+        const __m512i values = _mm512_permutexvar_epi16(spread(nibbles, false), table);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + 2ULL * c),
+                            _mm512_castsi512_si256(values));
+        nibbles += 8;
+      }
+    }
+  }
+  return true;
+}
+
+// ---- int8 ----------------------------------------------------------------------------
+
+SPECKV_AVX512_INLINE __mmask32 words(std::size_t left) {
+  return left >= kStrip ? 0xFFFFFFFF : static_cast<__mmask32>((1U << left) - 1);
+}
+
+template <class F>
+SPECKV_AVX512 bool encode_row(const std::byte* row, std::size_t channels,
+                              std::byte* scale, std::int8_t* values) noexcept {
+  __m512i most = _mm512_setzero_si512();
+  for (std::size_t c = 0; c < channels; c += kStrip) {
+    const __m512i bits = _mm512_maskz_loadu_epi16(words(channels - c), row + 2 * c);
+    most = _mm512_max_epu16(most, _mm512_and_si512(bits, _mm512_set1_epi16(kMagnitude)));
+  }
+  const __m512i reversed = _mm512_xor_si512(most, _mm512_set1_epi16(-1));
+  const std::uint32_t amax = static_cast<std::uint32_t>(lowest(reversed)) ^ 0xFFFF;
+  if (amax >= F::kInfinity) return false;
+  const std::uint32_t s = int8_scale<F>(amax);
+  if (s == 0 || is_unusual<F>(s))
+    return exact<F>().int8_encode(row, channels, scale, values);
+  store_le(scale, static_cast<std::uint16_t>(s));
+  const __m512 by = _mm512_set1_ps(as_float(inverse<F>(s)));
+  const __m512i limit = _mm512_set1_epi32(127), floor = _mm512_set1_epi32(-127);
+  for (std::size_t c = 0; c < channels; c += kLanes) {
+    const __mmask16 lanes = first_lanes(channels - c);
+    const __m256i plain = _mm256_maskz_loadu_epi16(lanes, row + 2 * c);
+    const __m512i n =
+        _mm512_cvt_roundps_epi32(_mm512_mul_ps(widen<F>(plain), by), kNearest);
+    const __m512i kept = _mm512_max_epi32(_mm512_min_epi32(n, limit), floor);
+    _mm512_mask_cvtepi32_storeu_epi8(values + c, lanes, kept);
+  }
+  return true;
+}
+
+template <class F>
+SPECKV_AVX512 bool decode_row(const std::byte* scale, const std::int8_t* values,
+                              std::size_t channels, std::byte* row) noexcept {
+  const std::uint32_t bits = load_le<std::uint16_t>(scale);
+  if (bits >= F::kInfinity) return false;
+  if (bits == 0 || is_unusual<F>(bits))
+    return exact<F>().int8_decode(scale, values, channels, row);
+  const __m512 by = widen<F>(_mm256_set1_epi16(static_cast<short>(bits)));
+  __mmask16 bad = 0;
+  for (std::size_t c = 0; c < channels; c += kLanes) {
+    const __mmask16 lanes = first_lanes(channels - c);
+    const __m128i n = _mm_maskz_loadu_epi8(lanes, values + c);
+    bad |= _mm_cmpeq_epi8_mask(n, _mm_set1_epi8(INT8_MIN));
+    const __m512 wide = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(n));
+    _mm256_mask_storeu_epi16(row + 2 * c, lanes, narrow<F>(_mm512_mul_ps(wide, by)));
+  }
+  return bad == 0;
+}
+
+template <class F>
+constexpr CodecLoops kLoops{encode_keys<F>,   encode_values<F>, decode_keys<F>,
+                            decode_values<F>, encode_row<F>,    decode_row<F>};
+
+bool usable() noexcept {
+  return __builtin_cpu_supports("avx512bw") != 0 &&
+         __builtin_cpu_supports("avx512dq") != 0 &&
+         __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("f16c") != 0;
+}
+
+}  // namespace
+
+namespace codec_detail {
+const CodecKernel kAvx512{"avx512", usable, kLoops<F16>, kLoops<Bf16>};
+}
+
+}  // namespace speckv
+
+// Why rounding up twice is rounding up once. Let q be the exact range / 15 and b the
+// least 16-bit number >= q. Every step rounds up, so the result is >= q, hence >= b, and
+// it is above b only if a step passed b, which takes q <= b with the step's result above
+// b; but b has at most 11 significant bits, so a step that rounds up to 24 or 53 bits
+// stops at b. The one exception would be a range that is rounded to more than 15 b; 15 b
+// has at most 15 bits, so that cannot happen either.
+
+#endif

@@ -1,0 +1,212 @@
+// Every codec kernel gives the bits of the definition: for data of every temper, for
+// bytes that no encoder wrote, and whatever floating-point mode the calling thread is in.
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+#include "codec/builtin.hpp"
+#include "codec/kernels.hpp"
+#include "support/blocks.hpp"
+
+namespace speckv {
+namespace {
+
+using test::Fill;
+using Block = std::vector<std::byte>;
+using Kind = BlockLayout::Kind;
+
+const BlockLayout kLayouts[] = {
+    {1, 2, 128, 64, DType::f16, Kind::kv},
+    {1, 2, 128, 64, DType::bf16, Kind::kv},
+    {1, 3, 64, 16, DType::f16, Kind::interleaved},
+    {1, 3, 64, 19, DType::bf16, Kind::interleaved},
+    {1, 1, 80, 33, DType::f16, Kind::kv},
+    {1, 1, 112, 17, DType::bf16, Kind::kv},
+    {1, 1, 16, 17, DType::f16, Kind::kv},
+    {1, 1, 256, 40, DType::bf16, Kind::kv},
+    {1, 1, 576, 16, DType::f16, Kind::latent},
+    {1, 1, 512, 20, DType::bf16, Kind::latent},
+    {1, 2, 7, 5, DType::f16, Kind::kv},  // int8 only, and all tail
+    {1, 1, 100, 3, DType::bf16, Kind::latent},
+};
+
+// Puts the kernel in use, and the old choice back.
+class Using {
+ public:
+  explicit Using(std::string_view name) : usable_(set_codec_kernel(name)) {}
+  ~Using() { set_codec_kernel(""); }
+  Using(const Using&) = delete;
+  Using& operator=(const Using&) = delete;
+  bool usable() const { return usable_; }
+
+ private:
+  bool usable_;
+};
+
+// What an encoder made of a block: empty if it refused.
+Block encoded(const Codec& codec, const BlockLayout& layout, const Block& plain) {
+  Block out(codec.max_layer_bytes(layout), std::byte{0x5A});
+  const auto used = codec.encode({layout}, plain, out);
+  out.resize(used ? *used : 0);
+  return out;
+}
+
+// The decoded block, or empty.
+Block decoded(const Codec& codec, const BlockLayout& layout, const Block& bytes) {
+  Block plain(layout.layer_bytes(), std::byte{0x5A});
+  if (codec.decode({layout}, bytes, plain) != Code::ok) plain.clear();
+  return plain;
+}
+
+// 16-bit values with any bits; or near one magnitude; or a mix of the two.
+Block wild_block(const BlockLayout& layout, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  Block plain(layout.layer_bytes());
+  const std::uint32_t infinity = test::format_of(layout.dtype).infinity();
+  const auto center = static_cast<std::uint32_t>(random() % infinity);
+  const std::uint64_t spread = 1ULL << (random() % 12);
+  const std::uint64_t mix = random() % 3;
+  for (std::size_t i = 0; i < plain.size(); i += 2) {
+    auto bits = static_cast<std::uint32_t>(random() % infinity);
+    if (mix == 0 || (mix == 1 && random() % 16 != 0))
+      bits = std::min<std::uint32_t>(
+          center + static_cast<std::uint32_t>(random() % spread), infinity - 1);
+    if (random() % 64 == 0) bits = static_cast<std::uint32_t>(random() % 3);
+    bits |= (random() & 1) != 0 ? 0x8000U : 0U;
+    const auto value = static_cast<std::uint16_t>(bits);
+    std::memcpy(plain.data() + i, &value, 2);
+  }
+  return plain;
+}
+
+struct Case {
+  std::size_t kernel, layout;
+};
+
+class CodecKernelConformance : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (!kernel().usable()) GTEST_SKIP() << "this machine cannot run " << kernel().name;
+  }
+  const CodecKernel& kernel() const { return codec_kernels()[GetParam().kernel]; }
+  const BlockLayout& layout() const { return kLayouts[GetParam().layout]; }
+
+  std::vector<const Codec*> codecs() const {
+    std::vector<const Codec*> some;
+    for (const Codec* codec : builtin_codecs()) {
+      if (codec->id() != CodecId::raw && codec->supports(layout())) some.push_back(codec);
+    }
+    return some;
+  }
+
+  // The same answers from the definition and from the kernel.
+  void compare_encoding(const Codec& codec, const Block& plain, const std::string& what) {
+    const Block expected = by("scalar", [&] { return encoded(codec, layout(), plain); });
+    const Block got = by(kernel().name, [&] { return encoded(codec, layout(), plain); });
+    ASSERT_TRUE(got == expected) << codec.name() << " encodes " << what << " otherwise";
+    if (!expected.empty()) compare_decoding(codec, expected, what);
+  }
+  void compare_decoding(const Codec& codec, const Block& bytes, const std::string& what) {
+    const Block expected = by("scalar", [&] { return decoded(codec, layout(), bytes); });
+    const Block got = by(kernel().name, [&] { return decoded(codec, layout(), bytes); });
+    ASSERT_TRUE(got == expected) << codec.name() << " decodes " << what << " otherwise";
+  }
+  template <class Work>
+  static Block by(std::string_view name, Work&& work) {
+    const Using kernel(name);
+    return kernel.usable() ? work() : Block{std::byte{1}};
+  }
+};
+
+TEST_P(CodecKernelConformance, data_of_every_temper) {
+  for (const Codec* codec : codecs()) {
+    for (const Fill fill : test::kFills) {
+      for (std::uint64_t seed = 1; seed <= 4; ++seed)
+        compare_encoding(*codec, test::make_block(layout(), fill, seed),
+                         "fill " + std::to_string(static_cast<int>(fill)));
+    }
+  }
+}
+
+TEST_P(CodecKernelConformance, any_finite_numbers_and_now_and_then_one_that_is_not) {
+  for (const Codec* codec : codecs()) {
+    for (std::uint64_t seed = 0; seed < 300; ++seed) {
+      Block plain = wild_block(layout(), seed);
+      if (seed % 10 == 9) {  // a NaN or an infinity somewhere
+        std::mt19937_64 random(seed);
+        const auto bad =
+            static_cast<std::uint16_t>(test::format_of(layout().dtype).infinity() |
+                                       (random() % 4) | (random() % 2) << 15);
+        std::memcpy(plain.data() + random() % (plain.size() / 2) * 2, &bad, 2);
+      }
+      compare_encoding(*codec, plain, "wild block " + std::to_string(seed));
+    }
+  }
+}
+
+TEST_P(CodecKernelConformance, bytes_that_no_encoder_wrote) {
+  for (const Codec* codec : codecs()) {
+    const Block sound =
+        encoded(*codec, layout(), test::make_block(layout(), Fill::normal, 1));
+    for (std::uint64_t seed = 0; seed < 200; ++seed) {
+      std::mt19937_64 random(seed);
+      Block bytes = sound;
+      const std::uint64_t changes = 1 + random() % 64;
+      for (std::uint64_t i = 0; i < changes; ++i)
+        bytes[random() % bytes.size()] = static_cast<std::byte>(random());
+      compare_decoding(*codec, bytes, "mutant " + std::to_string(seed));
+    }
+  }
+}
+
+#if defined(__x86_64__)
+TEST_P(CodecKernelConformance, whatever_the_rounding_and_denormal_mode) {
+  const unsigned kDenormalsAreZero = 0x0040, kFlushToZero = 0x8000;
+  const unsigned before = _mm_getcsr();
+  for (const unsigned rounding : {0x0000U, 0x2000U, 0x4000U, 0x6000U}) {
+    for (const Codec* codec : codecs()) {
+      for (std::uint64_t seed = 1000; seed < 1030; ++seed) {
+        const Block plain = wild_block(layout(), seed);
+        const Block expected =
+            by("scalar", [&] { return encoded(*codec, layout(), plain); });
+        const Block restored =
+            by("scalar", [&] { return decoded(*codec, layout(), expected); });
+        Block got, back;
+        {
+          const Using kernel(this->kernel().name);
+          _mm_setcsr((before & ~0x6000U) | rounding | kDenormalsAreZero | kFlushToZero);
+          got = encoded(*codec, layout(), plain);
+          back = decoded(*codec, layout(), expected);
+          _mm_setcsr(before);
+        }
+        ASSERT_TRUE(got == expected) << codec->name() << " encodes by its mode";
+        ASSERT_TRUE(back == restored) << codec->name() << " decodes by its mode";
+      }
+    }
+  }
+}
+#endif
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (std::size_t k = 0; k < codec_kernels().size(); ++k) {
+    for (std::size_t l = 0; l < std::size(kLayouts); ++l)
+      all.push_back({k, l});
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Every, CodecKernelConformance, ::testing::ValuesIn(cases()),
+                         [](const auto& c) {
+                           return std::string(codec_kernels()[c.param.kernel].name) +
+                                  "_" + std::to_string(c.param.layout);
+                         });
+
+}  // namespace
+}  // namespace speckv
