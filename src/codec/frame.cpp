@@ -172,7 +172,7 @@ std::uint64_t encode_frame(const BlockLayout& layout, const LayerCodecs& codecs,
   Cursor plain(source.pieces);
   for (std::uint32_t i = 0; i < layout.layers; ++i) {
     const Codec& codec = codecs.of(i);
-    const LayerContext context{layout, i, source.first_position, source.profile};
+    const LayerContext context{layout, i, source.first_position, source.profile, stream};
     const Written layer = usable(codec, layout)
                               ? write_coded(context, codec, plain.whole(size, scratch),
                                             out.subspan(at), stream)
@@ -251,7 +251,7 @@ Code decode_layer(const BlockLayout& layout, const FrameInfo& info, std::uint32_
   const std::uint64_t size = layout.layer_bytes();
   const bool whole = pieces.front().size() == size;
   const MutableBytes plain = whole ? pieces.front() : scratch.first(size);
-  const LayerContext context{layout, index, info.first_position, profile};
+  const LayerContext context{layout, index, info.first_position, profile, stream};
   const Code code = find_codec(layer.codec)->decode(context, encoded, plain);
   if (code != Code::ok || whole) return code;
   std::size_t done = 0;

@@ -71,10 +71,11 @@ class Int8 final : public Codec {
       for (std::uint32_t t = 0; t < layout.tokens; ++t, row += rows.stride) {
         sound = loops.int8_decode(part.data() + 2 * t,
                                   from + std::uint64_t{t} * layout.head_dim,
-                                  layout.head_dim, row) &&
+                                  layout.head_dim, row, context.stream) &&
                 sound;
       }
     }
+    if (context.stream) loops.settle();
     return sound ? Code::ok : Code::corrupted;
   }
 };

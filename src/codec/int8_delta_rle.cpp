@@ -112,7 +112,8 @@ bool read_unit(const BlockLayout& layout, Bytes unit, std::byte* plain,
     if (!read_row(rest.first(length), layout.head_dim, row)) return false;
     rest = rest.subspan(length);
     sums(row, layout.head_dim);
-    if (!loops.int8_decode(unit.data() + 2 * t, as_values(row), layout.head_dim, plain))
+    if (!loops.int8_decode(unit.data() + 2 * t, as_values(row), layout.head_dim, plain,
+                           false))
       return false;
   }
   return rest.size() < padded(1) && all_zero(rest);

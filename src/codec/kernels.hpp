@@ -23,8 +23,9 @@ struct CodecLoops {
   // Decoding: false for parameters that no encoder writes.
   using Kvq4Encode = bool (*)(const Kvq4Shape&, const std::byte* plain,
                               std::byte* unit) noexcept;
-  using Kvq4Decode = bool (*)(const Kvq4Shape&, const std::byte* unit,
-                              std::byte* plain) noexcept;
+  // `stream`: the values may bypass the caches.
+  using Kvq4Decode = bool (*)(const Kvq4Shape&, const std::byte* unit, std::byte* plain,
+                              bool stream) noexcept;
   Kvq4Encode kvq4_encode_keys, kvq4_encode_values;
   Kvq4Decode kvq4_decode_keys, kvq4_decode_values;
 
@@ -34,7 +35,9 @@ struct CodecLoops {
                       std::int8_t* values) noexcept;
   // The reverse. False: the scale is negative or not finite, or a value is -128.
   bool (*int8_decode)(const std::byte* scale, const std::int8_t* values,
-                      std::size_t channels, std::byte* row) noexcept;
+                      std::size_t channels, std::byte* row, bool stream) noexcept;
+  // Ends what was streamed: after it the values are seen like any others.
+  void (*settle)() noexcept;
 };
 
 // Immutable.

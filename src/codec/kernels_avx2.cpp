@@ -218,14 +218,15 @@ SPECKV_AVX2_INLINE __m128i restore(__m128i q, __m256 scale, __m256i zero) {
 
 template <class F>
 SPECKV_AVX2 bool decode_keys(const Kvq4Shape& shape, const std::byte* unit,
-                             std::byte* plain) noexcept {
+                             std::byte* plain, bool stream) noexcept {
   for (std::uint32_t c = 0; c < shape.channels; c += kLanes) {
     Sixteen group;
     for (std::uint32_t i = 0; i < kLanes; ++i) {
       const Sound sound = restorer<F>(unit + (c + i) * Kvq4Shape::kParameterBytes,
                                       group.by[i], group.zero[i]);
       if (sound == Sound::no) return false;
-      if (sound == Sound::ask) return exact<F>().kvq4_decode_keys(shape, unit, plain);
+      if (sound == Sound::ask)
+        return exact<F>().kvq4_decode_keys(shape, unit, plain, stream);
     }
     const __m256 scale[2] = {_mm256_load_ps(group.by), _mm256_load_ps(group.by + 8)};
     __m256i zero[2];
@@ -246,7 +247,7 @@ SPECKV_AVX2 bool decode_keys(const Kvq4Shape& shape, const std::byte* unit,
 // A group of values has one scale, hence sixteen possible values: two tables of bytes.
 template <class F>
 SPECKV_AVX2 bool decode_values(const Kvq4Shape& shape, const std::byte* unit,
-                               std::byte* plain) noexcept {
+                               std::byte* plain, bool stream) noexcept {
   const std::byte* nibbles = unit + padded(shape.value_parameters());
   const __m128i steps =
       _mm_set_epi8(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -256,7 +257,8 @@ SPECKV_AVX2 bool decode_values(const Kvq4Shape& shape, const std::byte* unit,
     std::int32_t shift = 0;
     const Sound sound = restorer<F>(unit + g * Kvq4Shape::kParameterBytes, by, shift);
     if (sound == Sound::no) return false;
-    if (sound == Sound::ask) return exact<F>().kvq4_decode_values(shape, unit, plain);
+    if (sound == Sound::ask)
+      return exact<F>().kvq4_decode_values(shape, unit, plain, stream);
     const __m256 scale = _mm256_set1_ps(by);
     const __m256i zero = _mm256_set1_epi32(shift);
     const __m128i a = restore<F>(steps, scale, zero);
@@ -313,11 +315,11 @@ SPECKV_AVX2 bool encode_row(const std::byte* row, std::size_t channels, std::byt
 
 template <class F>
 SPECKV_AVX2 bool decode_row(const std::byte* scale, const std::int8_t* values,
-                            std::size_t channels, std::byte* row) noexcept {
+                            std::size_t channels, std::byte* row, bool stream) noexcept {
   const std::uint32_t bits = load_le<std::uint16_t>(scale);
   if (bits >= F::kInfinity) return false;
   if (channels % kLanes != 0 || bits == 0 || is_unusual<F>(bits))
-    return exact<F>().int8_decode(scale, values, channels, row);
+    return exact<F>().int8_decode(scale, values, channels, row, stream);
   const __m256 by = widen<F>(_mm_set1_epi16(static_cast<short>(bits)));
   __m128i bad = _mm_setzero_si128();
   for (std::size_t c = 0; c < channels; c += kLanes) {
@@ -331,12 +333,16 @@ SPECKV_AVX2 bool decode_row(const std::byte* scale, const std::int8_t* values,
   return _mm_movemask_epi8(bad) == 0;
 }
 
+// Nothing is streamed: the stores are shorter than a cache line.
+void settle() noexcept {}
+
 template <class F>
-constexpr CodecLoops kLoops{encode_keys<F>,   encode_values<F>, decode_keys<F>,
-                            decode_values<F>, encode_row<F>,    decode_row<F>};
+constexpr CodecLoops kLoops{
+    encode_keys<F>, encode_values<F>, decode_keys<F>, decode_values<F>,
+    encode_row<F>,  decode_row<F>,    settle};
 
 bool usable() noexcept {
-  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("f16c") != 0;
+  return __builtin_cpu_supports("avx2") != 0 && has_f16c();
 }
 
 }  // namespace

@@ -1,83 +1,18 @@
 // The lossy codecs on AVX-512: 16 or 32 channels at a time, the definition's bits.
-#include "codec/kernels_float.hpp"
+#include "codec/avx512.hpp"
 
 #if defined(__x86_64__)
 
-#include <algorithm>
 #include <cstring>
-
-// g++ 12 calls its own intrinsics' undefined operands uninitialized (GCC bug 105593).
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
 
 #include "base/endian.hpp"
 #include "codec/number.hpp"
-
-#define SPECKV_AVX512 \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,sse4.1")))
-// Functions of another target set cannot be inlined, so these are always of this one.
-#define SPECKV_AVX512_INLINE SPECKV_AVX512 __attribute__((always_inline)) inline
 
 namespace speckv {
 namespace {
 
 using namespace number;
-using namespace codec_detail;
-
-constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-constexpr int kUp = _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC;
-constexpr std::size_t kLanes = 16, kStrip = 32;  // channels
-
-// ---- 16-bit formats ------------------------------------------------------------------
-
-template <class F>
-SPECKV_AVX512_INLINE __m512 widen(__m256i x) {
-  if constexpr (kIsF16<F>) return _mm512_cvtph_ps(x);
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
-}
-
-// Rounds to nearest even; what is too large becomes the largest finite value.
-template <class F>
-SPECKV_AVX512_INLINE __m256i narrow(__m512 x) {
-  if constexpr (kIsF16<F>) {
-    const __m512 most = _mm512_set1_ps(65504.0F);
-    x = _mm512_min_ps(x, most);
-    x = _mm512_max_ps(x, _mm512_sub_ps(_mm512_setzero_ps(), most));
-    return _mm512_cvtps_ph(x, kNearest);
-  } else {  // within kLeastScale and kMostScale nothing is too large
-    const __m512i bits = _mm512_castps_si512(x);
-    const __m512i odd =
-        _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i rounded =
-        _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
-  }
-}
-
-// For values that are not negative.
-template <class F>
-SPECKV_AVX512_INLINE __m256i narrow_up(__m512 x) {
-  if constexpr (kIsF16<F>) return _mm512_cvtps_ph(x, kUp);
-  const __m512i bits =
-      _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0xFFFF));
-  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
-}
-
-// Whether a scale needs the definition.
-template <class F>
-SPECKV_AVX512_INLINE __mmask16 unusual(__m256i scale) {
-  if constexpr (kIsF16<F>) return 0;
-  return _mm256_cmplt_epu16_mask(scale, _mm256_set1_epi16(kLeastScale)) |
-         _mm256_cmpge_epu16_mask(scale,
-                                 _mm256_set1_epi16(static_cast<short>(kMostScale)));
-}
-
-SPECKV_AVX512_INLINE __mmask16 first_lanes(std::size_t n) {
-  return static_cast<__mmask16>((1U << std::min(n, kLanes)) - 1);
-}
+using namespace avx512;
 
 // ---- kvq4: encoding ------------------------------------------------------------------
 
@@ -322,8 +257,9 @@ SPECKV_AVX512_INLINE __m256i restore(__m256i q, __m512 scale, __m512i zero) {
 
 template <class F>
 SPECKV_AVX512 bool decode_keys(const Kvq4Shape& shape, const std::byte* unit,
-                               std::byte* plain) noexcept {
+                               std::byte* plain, bool stream) noexcept {
   const std::byte* const nibbles = unit + padded(shape.key_parameters());
+  stream = may_stream(stream, plain, shape.stride);
   for (std::uint32_t c = 0; c < shape.channels; c += kStrip) {
     const std::size_t width = std::min<std::size_t>(kStrip, shape.channels - c);
     __m512 scale[2] = {};
@@ -333,7 +269,8 @@ SPECKV_AVX512 bool decode_keys(const Kvq4Shape& shape, const std::byte* unit,
           load_parameters<F>(unit + (c + h * kLanes) * Kvq4Shape::kParameterBytes, 0xFFFF,
                              scale[h], zero[h]);
       if (sound == Sound::no) return false;
-      if (sound == Sound::ask) return exact<F>().kvq4_decode_keys(shape, unit, plain);
+      if (sound == Sound::ask)
+        return exact<F>().kvq4_decode_keys(shape, unit, plain, stream);
     }
     const std::byte* from = nibbles + c / 2;
     std::byte* row = plain + 2ULL * c;
@@ -343,7 +280,7 @@ SPECKV_AVX512 bool decode_keys(const Kvq4Shape& shape, const std::byte* unit,
       const __m256i a = restore<F>(_mm512_castsi512_si256(q), scale[0], zero[0]);
       if (width == kStrip) {
         const __m256i b = restore<F>(_mm512_extracti64x4_epi64(q, 1), scale[1], zero[1]);
-        _mm512_storeu_si512(row, _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1));
+        store_line(row, _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1), stream);
       } else {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(row), a);
       }
@@ -357,9 +294,10 @@ SPECKV_AVX512 bool decode_keys(const Kvq4Shape& shape, const std::byte* unit,
 // A group of values has one scale, hence sixteen possible values: a table in a register.
 template <class F>
 SPECKV_AVX512 bool decode_values(const Kvq4Shape& shape, const std::byte* unit,
-                                 std::byte* plain) noexcept {
+                                 std::byte* plain, bool stream) noexcept {
   const std::byte* nibbles = unit + padded(shape.value_parameters());
   const std::uint64_t groups = shape.value_groups();
+  stream = may_stream(stream, plain, shape.stride | 2ULL * shape.group);
   const __m256i steps =
       _mm256_set_epi16(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   for (std::uint64_t g = 0; g < groups; g += kLanes) {
@@ -369,7 +307,8 @@ SPECKV_AVX512 bool decode_values(const Kvq4Shape& shape, const std::byte* unit,
     const Sound sound = load_parameters<F>(unit + g * Kvq4Shape::kParameterBytes,
                                            first_lanes(count), scales, zeros);
     if (sound == Sound::no) return false;
-    if (sound == Sound::ask) return exact<F>().kvq4_decode_values(shape, unit, plain);
+    if (sound == Sound::ask)
+      return exact<F>().kvq4_decode_values(shape, unit, plain, stream);
     alignas(64) float scale[kLanes];
     alignas(64) std::int32_t zero[kLanes];
     _mm512_store_ps(scale, scales);
@@ -381,8 +320,8 @@ SPECKV_AVX512 bool decode_values(const Kvq4Shape& shape, const std::byte* unit,
       std::byte* row = plain + shape.group_at(g + i);
       std::uint32_t c = 0;
       for (; c + kStrip <= shape.group; c += kStrip, nibbles += kStrip / 2)
-        _mm512_storeu_si512(row + 2ULL * c,
-                            _mm512_permutexvar_epi16(spread(nibbles, true), table));
+        store_line(row + 2ULL * c, _mm512_permutexvar_epi16(spread(nibbles, true), table),
+                   stream);
       if (c < shape.group) {
         const __m512i values = _mm512_permutexvar_epi16(spread(nibbles, false), table);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + 2ULL * c),
@@ -430,31 +369,49 @@ SPECKV_AVX512 bool encode_row(const std::byte* row, std::size_t channels,
 
 template <class F>
 SPECKV_AVX512 bool decode_row(const std::byte* scale, const std::int8_t* values,
-                              std::size_t channels, std::byte* row) noexcept {
+                              std::size_t channels, std::byte* row,
+                              bool stream) noexcept {
   const std::uint32_t bits = load_le<std::uint16_t>(scale);
   if (bits >= F::kInfinity) return false;
   if (bits == 0 || is_unusual<F>(bits))
-    return exact<F>().int8_decode(scale, values, channels, row);
+    return exact<F>().int8_decode(scale, values, channels, row, stream);
   const __m512 by = widen<F>(_mm256_set1_epi16(static_cast<short>(bits)));
-  __mmask16 bad = 0;
-  for (std::size_t c = 0; c < channels; c += kLanes) {
+  const auto restored = [by](__m128i n) SPECKV_AVX512 {
+    return narrow<F>(_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(n)), by));
+  };
+  stream = may_stream(stream, row, 0);
+  std::uint32_t bad = 0;
+  std::size_t c = 0;
+  for (; c + kStrip <= channels; c += kStrip) {
+    const __m256i n = load16(reinterpret_cast<const std::byte*>(values + c));
+    bad |= _mm256_cmpeq_epi8_mask(n, _mm256_set1_epi8(INT8_MIN));
+    const __m256i low = restored(_mm256_castsi256_si128(n));
+    const __m256i high = restored(_mm256_extracti128_si256(n, 1));
+    store_line(row + 2 * c, _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1),
+               stream);
+  }
+  for (; c < channels; c += kLanes) {
     const __mmask16 lanes = first_lanes(channels - c);
     const __m128i n = _mm_maskz_loadu_epi8(lanes, values + c);
     bad |= _mm_cmpeq_epi8_mask(n, _mm_set1_epi8(INT8_MIN));
-    const __m512 wide = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(n));
-    _mm256_mask_storeu_epi16(row + 2 * c, lanes, narrow<F>(_mm512_mul_ps(wide, by)));
+    _mm256_mask_storeu_epi16(row + 2 * c, lanes, restored(n));
   }
   return bad == 0;
 }
 
+SPECKV_AVX512 void settle() noexcept {
+  _mm_sfence();
+}
+
 template <class F>
-constexpr CodecLoops kLoops{encode_keys<F>,   encode_values<F>, decode_keys<F>,
-                            decode_values<F>, encode_row<F>,    decode_row<F>};
+constexpr CodecLoops kLoops{
+    encode_keys<F>, encode_values<F>, decode_keys<F>, decode_values<F>,
+    encode_row<F>,  decode_row<F>,    settle};
 
 bool usable() noexcept {
   return __builtin_cpu_supports("avx512bw") != 0 &&
          __builtin_cpu_supports("avx512dq") != 0 &&
-         __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("f16c") != 0;
+         __builtin_cpu_supports("avx512vl") != 0 && has_f16c();
 }
 
 }  // namespace
@@ -465,11 +422,8 @@ const CodecKernel kAvx512{"avx512", usable, kLoops<F16>, kLoops<Bf16>};
 
 }  // namespace speckv
 
-// Why rounding up twice is rounding up once. Let q be the exact range / 15 and b the
-// least 16-bit number >= q. Every step rounds up, so the result is >= q, hence >= b, and
-// it is above b only if a step passed b, which takes q <= b with the step's result above
-// b; but b has at most 11 significant bits, so a step that rounds up to 24 or 53 bits
-// stops at b. The one exception would be a range that is rounded to more than 15 b; 15 b
-// has at most 15 bits, so that cannot happen either.
+// Why rounding up thrice is rounding up once: let b be the least 16-bit number that is at
+// least range / 15. No step goes below the exact quotient, and none passes b: b fits 11
+// bits and 15 b fits 15, so what rounds up to 53 or 24 bits stops there.
 
 #endif

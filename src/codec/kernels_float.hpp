@@ -10,6 +10,10 @@
 #include <bit>
 #include <cstdint>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "codec/kernels.hpp"
 #include "codec/number.hpp"
 
@@ -36,5 +40,12 @@ constexpr float as_float(number::Scaled inv) noexcept {
   const auto power = static_cast<std::uint32_t>(inv.exponent + 127) << 23;
   return static_cast<float>(inv.significand) * std::bit_cast<float>(power);
 }
+
+#if defined(__x86_64__)
+inline bool has_f16c() noexcept {  // clang 14's __builtin_cpu_supports does not know it
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
 
 }  // namespace speckv::codec_detail

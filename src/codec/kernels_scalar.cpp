@@ -105,7 +105,8 @@ bool encode_values(const Kvq4Shape& shape, const std::byte* first,
 }
 
 template <class F>
-bool decode_keys(const Kvq4Shape& shape, const std::byte* in, std::byte* plain) noexcept {
+bool decode_keys(const Kvq4Shape& shape, const std::byte* in, std::byte* plain,
+                 bool /*stream*/) noexcept {
   std::array<Levels, kStrip> table;
   for (std::uint32_t first = 0; first < shape.channels; first += kStrip) {
     const std::uint32_t width = std::min(kStrip, shape.channels - first);
@@ -126,8 +127,8 @@ bool decode_keys(const Kvq4Shape& shape, const std::byte* in, std::byte* plain) 
 }
 
 template <class F>
-bool decode_values(const Kvq4Shape& shape, const std::byte* in,
-                   std::byte* first) noexcept {
+bool decode_values(const Kvq4Shape& shape, const std::byte* in, std::byte* first,
+                   bool /*stream*/) noexcept {
   const std::byte* nibbles = in + padded(shape.value_parameters());
   const std::uint64_t groups = shape.value_groups();
   Levels table;
@@ -177,7 +178,7 @@ bool encode_row(const std::byte* row, std::size_t channels, std::byte* scale,
 
 template <class F>
 bool decode_row(const std::byte* scale, const std::int8_t* values, std::size_t channels,
-                std::byte* row) noexcept {
+                std::byte* row, bool /*stream*/) noexcept {
   const std::uint32_t bits = load_le<std::uint16_t>(scale);
   if (bits >= F::kInfinity) return false;  // the sign bit included
   const Scaled s = unpack<F>(bits);
@@ -191,9 +192,12 @@ bool decode_row(const std::byte* scale, const std::int8_t* values, std::size_t c
   return sound;
 }
 
+void settle() noexcept {}  // nothing is streamed
+
 template <class F>
-constexpr CodecLoops kLoops{encode_keys<F>,   encode_values<F>, decode_keys<F>,
-                            decode_values<F>, encode_row<F>,    decode_row<F>};
+constexpr CodecLoops kLoops{
+    encode_keys<F>, encode_values<F>, decode_keys<F>, decode_values<F>,
+    encode_row<F>,  decode_row<F>,    settle};
 
 bool always() noexcept {
   return true;

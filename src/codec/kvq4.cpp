@@ -54,6 +54,15 @@ class Kvq4 final : public Codec {
     if (!supports(layout) || encoded.size() != max_layer_bytes(layout)) {
       return Code::corrupted;
     }
+    const bool sound = decode_units(context, encoded, plain);
+    if (context.stream) codec_kernel().of(layout.dtype).settle();
+    return sound ? Code::ok : Code::corrupted;
+  }
+
+ private:
+  static bool decode_units(const LayerContext& context, Bytes encoded,
+                           MutableBytes plain) noexcept {
+    const BlockLayout& layout = context.layout;
     const Kvq4Shape shape = kvq4_shape(layout);
     std::uint64_t number = 0;
     for (const Part& part : parts(layout)) {
@@ -63,15 +72,15 @@ class Kvq4 final : public Codec {
         const Bytes gap = unit.first(padded(part.parameters)).subspan(part.parameters);
         if (!all_zero(gap) || !all_zero(unit.last(part.tail)) ||
             !part.decode(shape, unit.data(),
-                         plain.data() + unit_rows(layout, number).first)) {
-          return Code::corrupted;
+                         plain.data() + unit_rows(layout, number).first,
+                         context.stream)) {
+          return false;
         }
       }
     }
-    return Code::ok;
+    return true;
   }
 
- private:
   // The units of K, or of V: how many, how large, and how to do one.
   struct Part {
     std::uint64_t units, parameters, tail, bytes;

@@ -57,11 +57,17 @@ Block encoded(const Codec& codec, const BlockLayout& layout, const Block& plain)
   return out;
 }
 
-// The decoded block, or empty.
-Block decoded(const Codec& codec, const BlockLayout& layout, const Block& bytes) {
-  Block plain(layout.layer_bytes(), std::byte{0x5A});
-  if (codec.decode({layout}, bytes, plain) != Code::ok) plain.clear();
-  return plain;
+// The decoded block, or empty; one that starts on a cache line, so that it can be
+// streamed.
+Block decoded(const Codec& codec, const BlockLayout& layout, const Block& bytes,
+              bool stream = false) {
+  Block memory(layout.layer_bytes() + 64, std::byte{0x5A});
+  const std::size_t gap = 64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64;
+  const MutableBytes plain = MutableBytes(memory).subspan(gap, layout.layer_bytes());
+  LayerContext context{layout};
+  context.stream = stream;
+  if (codec.decode(context, bytes, plain) != Code::ok) return {};
+  return {plain.begin(), plain.end()};
 }
 
 // 16-bit values with any bits; or near one magnitude; or a mix of the two.
@@ -116,6 +122,9 @@ class CodecKernelConformance : public ::testing::TestWithParam<Case> {
     const Block expected = by("scalar", [&] { return decoded(codec, layout(), bytes); });
     const Block got = by(kernel().name, [&] { return decoded(codec, layout(), bytes); });
     ASSERT_TRUE(got == expected) << codec.name() << " decodes " << what << " otherwise";
+    const Block streamed =
+        by(kernel().name, [&] { return decoded(codec, layout(), bytes, true); });
+    ASSERT_TRUE(streamed == expected) << codec.name() << " streams " << what;
   }
   template <class Work>
   static Block by(std::string_view name, Work&& work) {

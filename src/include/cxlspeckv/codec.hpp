@@ -24,7 +24,9 @@ struct LayerContext {
   const BlockLayout& layout;
   std::uint32_t layer = 0;                     // of the layout
   std::uint32_t first_position = kNoPosition;  // of the block in its sequence
-  Bytes profile{};  // of the model, opaque and checked by the codec; may be empty
+  Bytes profile{};      // of the model, opaque and checked by the codec; may be empty
+  bool stream = false;  // of decode(): nobody reads the values soon, so they may bypass
+                        // the caches
 };
 
 // Stateless and immutable: any thread may use one, and the built-in ones are never freed.
