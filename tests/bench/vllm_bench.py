@@ -24,7 +24,8 @@ RUNNER = ROOT / "tests" / "python" / "vllm" / "engine_run.py"
 PAIRS = 5
 PROMPTS = [0, 1, 2, 3]
 ENGINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
-          "VLLM_CPU_OMP_THREADS_BIND": f"0-{min(2, os.cpu_count() or 1) - 1}"}
+          "VLLM_CPU_OMP_THREADS_BIND": f"0-{min(2, os.cpu_count() or 1) - 1}",
+          "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}  # an engine that waits must not spin
 
 
 def tool(what):

@@ -114,7 +114,7 @@ class CxlSpecKVManager(OffloadingManager):
             for rank_key in ranks:
                 # Gone since the lookup: the load will fail, and be recomputed.
                 with contextlib.suppress(cxlspeckv.Error):
-                    pins.append(self._core.store.retain(rank_key.tobytes()))
+                    pins.append(self._core.store.pin(rank_key.tobytes()))
             self._pins.setdefault(key, []).append(pins)
         state = self._requests.get(req_context.req_id)
         if state is not None and state.promoted:

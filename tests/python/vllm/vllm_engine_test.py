@@ -121,7 +121,7 @@ def test_a_full_store_and_a_slow_one_cost_time_and_nothing_else(engine, tmp_path
     full = engine(rounds, ours([{"uri": f"file:{tmp_path}/full?size=20M"}]), **SMALL)
     # Reads take longer than a load may: every one is given up and recomputed.
     slow = engine(rounds, ours([{"uri": f"file:{tmp_path}/slow?size=256M&throttle=nvme"}],
-                               load_timeout=0.0005), **SMALL)
+                               load_timeout=0.0001), **SMALL)
     result = full.finished()
     check(result, rounds, right)
     assert counted(result, "vllm:cxlspeckv_tier_evictions") > 0

@@ -98,6 +98,18 @@ def test_a_corrupted_block_is_never_delivered_and_misses_afterwards(side, tmp_pa
     assert torch.equal(one.read(good), one.read([page - 20 for page in good]))
 
 
+def test_a_load_that_takes_too_long_is_given_up_for_good(side, tmp_path):
+    """Also while the manager keeps the block: a request that found it again would never end."""
+    one = side({"tiers": [{"uri": f"file:{tmp_path}/pool?size=8M&direct=0&throttle=nvme"}],
+                "load_timeout": 1e-5})
+    keys = keys_of(1, 2)
+    one.fill([5, 6], seed=1)
+    one.store(keys, [5, 6])
+    assert one.load(keys, [20, 21]) == {20, 21}
+    assert one.worker.transfers.failed_loads["timed_out"] == 2
+    assert one.hits(keys) == ["MISS"] * 2
+
+
 def test_a_restart_on_the_pool_starts_with_its_hits(side, tmp_path):
     one = side(pool(tmp_path))
     keys = keys_of(1, 2, 3)
