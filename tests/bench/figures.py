@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the benchmarks and judges their figures: figures.py BUILD [--json FILE] [NAME]
 
-"vllm" is only run when it is named: its engines take a quarter of an hour.
+"vllm" is only run when it is named: its engines take ten minutes.
 
 Each benchmark is a program that takes --json FILE and writes {"machine", "figures": [{"name",
 "value", "unit", "baseline", ...}]}. The bars of the table stand here; other figures may bring
