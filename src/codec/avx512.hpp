@@ -26,7 +26,8 @@ using namespace codec_detail;
 
 inline constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 inline constexpr int kUp = _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC;
-inline constexpr std::size_t kLanes = 16, kStrip = 32;  // channels
+inline constexpr std::uint32_t kLanes = 16, kStrip = 32;  // channels
+inline constexpr __mmask32 kAllWords = 0xFFFFFFFF, kHalfWords = 0xFFFF;
 
 template <class F>
 SPECKV_AVX512_INLINE __m512 widen(__m256i x) {
@@ -84,7 +85,7 @@ inline bool may_stream(bool wanted, const std::byte* first,
 }
 
 SPECKV_AVX512_INLINE __mmask16 first_lanes(std::size_t n) {
-  return static_cast<__mmask16>((1U << std::min(n, kLanes)) - 1);
+  return static_cast<__mmask16>((1U << std::min<std::size_t>(n, kLanes)) - 1);
 }
 
 }  // namespace speckv::avx512

@@ -107,55 +107,111 @@ SPECKV_AVX512_INLINE Sound parameters(__m256i low, __m256i high, __mmask16 lanes
   return Sound::yes;
 }
 
-// Sixteen values to eight bytes of nibbles.
-template <class F>
-SPECKV_AVX512_INLINE void quantise(__m256i plain, __m512 inverse, __m512i zero,
-                                   std::byte* nibbles) {
-  const __m512i n =
-      _mm512_cvt_roundps_epi32(_mm512_mul_ps(widen<F>(plain), inverse), kNearest);
-  __m512i q = _mm512_max_epi32(_mm512_add_epi32(n, zero), _mm512_setzero_si512());
-  q = _mm512_min_epi32(q, _mm512_set1_epi32(Kvq4Shape::kTop));
-  // Neighbours share a 64-bit lane: the upper one moves down beside the lower one.
-  q = _mm512_or_si512(q, _mm512_srli_epi64(q, 28));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(nibbles), _mm512_cvtepi64_epi8(q));
+// The low words of two registers, in order.
+SPECKV_AVX512_INLINE __m512i words(__m512i low, __m512i high) {
+  const __m512i even = _mm512_add_epi32(
+      _mm512_mullo_epi32(
+          _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+          _mm512_set1_epi32(0x00040004)),
+      _mm512_set1_epi32(0x00020000));
+  return _mm512_permutex2var_epi16(low, even, high);
 }
 
-SPECKV_AVX512_INLINE __m256i load16(const std::byte* from) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+// What 32 values are multiplied by, and what is added then, as words.
+struct Quantiser {
+  __m512 inverse[2];
+  __m512i zero;
+};
+
+// The values in `lanes`, all 32 or the first 16, to as many nibbles.
+template <class F>
+SPECKV_AVX512_INLINE void quantise(const std::byte* plain, __mmask32 lanes,
+                                   const Quantiser& by, std::byte* nibbles) {
+  const __m512i bits = _mm512_maskz_loadu_epi16(lanes, plain);
+  const __m512 low = widen<F>(_mm512_castsi512_si256(bits));
+  const __m512 high = widen<F>(_mm512_extracti64x4_epi64(bits, 1));
+  const __m512i n =
+      words(_mm512_cvt_roundps_epi32(_mm512_mul_ps(low, by.inverse[0]), kNearest),
+            _mm512_cvt_roundps_epi32(_mm512_mul_ps(high, by.inverse[1]), kNearest));
+  __m512i q = _mm512_max_epi16(_mm512_add_epi16(n, by.zero), _mm512_setzero_si512());
+  q = _mm512_min_epi16(q, _mm512_set1_epi16(Kvq4Shape::kTop));
+  // Neighbours share a 32-bit lane: the upper one moves down beside the lower one.
+  const __m128i bytes =
+      _mm512_cvtepi32_epi8(_mm512_or_si512(q, _mm512_srli_epi32(q, 12)));
+  auto* const to = reinterpret_cast<__m128i*>(nibbles);
+  if (lanes == kAllWords) {
+    _mm_storeu_si128(to, bytes);
+  } else {
+    _mm_storel_epi64(to, bytes);
+  }
+}
+
+// `count` strips of channels side by side, row after row as memory has them; the last
+// strip may be half a one. The parameters and nibbles of the first go to the addresses.
+template <class F, std::uint32_t count>
+SPECKV_AVX512 Sound encode_strips(const Kvq4Shape& shape, const std::byte* plain,
+                                  __mmask32 last, std::byte* stored,
+                                  std::byte* nibbles) noexcept {
+  __m512i low[count], high[count];
+#pragma GCC unroll 4
+  for (std::uint32_t s = 0; s < count; ++s) {
+    low[s] = _mm512_set1_epi16(INT16_MAX);
+    high[s] = _mm512_set1_epi16(INT16_MIN);
+  }
+  for (std::uint32_t t = 0; t < shape.tokens; ++t) {
+    const std::byte* const row = plain + t * shape.stride;
+#pragma GCC unroll 4
+    for (std::uint32_t s = 0; s < count; ++s) {
+      const __mmask32 lanes = s + 1 == count ? last : kAllWords;
+      const __m512i r = ranks(_mm512_maskz_loadu_epi16(lanes, row + 64ULL * s));
+      low[s] = _mm512_min_epi16(low[s], r);
+      high[s] = _mm512_max_epi16(high[s], r);
+    }
+  }
+  Quantiser by[count];
+#pragma GCC unroll 4
+  for (std::uint32_t s = 0; s < count; ++s) {
+    const bool whole = s + 1 < count || last == kAllWords;
+    Groups first, second;
+    const Sound sound = parameters<F>(_mm512_castsi512_si256(low[s]),
+                                      _mm512_castsi512_si256(high[s]), 0xFFFF, first);
+    if (sound != Sound::yes) return sound;
+    second = first;
+    if (whole) {
+      const Sound too =
+          parameters<F>(_mm512_extracti64x4_epi64(low[s], 1),
+                        _mm512_extracti64x4_epi64(high[s], 1), 0xFFFF, second);
+      if (too != Sound::yes) return too;
+    }
+    by[s] = {{first.inverse, second.inverse}, words(first.zero, second.zero)};
+    _mm512_storeu_si512(stored + 128ULL * s, first.stored);
+    if (whole) _mm512_storeu_si512(stored + 128ULL * s + 64, second.stored);
+  }
+  for (std::uint32_t t = 0; t < shape.tokens; ++t, nibbles += shape.row_bytes()) {
+    const std::byte* const row = plain + t * shape.stride;
+#pragma GCC unroll 4
+    for (std::uint32_t s = 0; s < count; ++s)
+      quantise<F>(row + 64ULL * s, s + 1 == count ? last : kAllWords, by[s],
+                  nibbles + 16ULL * s);
+  }
+  return Sound::yes;
 }
 
 template <class F>
 SPECKV_AVX512 bool encode_keys(const Kvq4Shape& shape, const std::byte* plain,
                                std::byte* unit) noexcept {
+  constexpr std::uint32_t kMost = 4;  // strips that fit the registers
+  static constexpr decltype(&encode_strips<F, 1>) kEncode[kMost] = {
+      encode_strips<F, 1>, encode_strips<F, 2>, encode_strips<F, 3>, encode_strips<F, 4>};
   std::byte* const nibbles = unit + padded(shape.key_parameters());
-  for (std::uint32_t c = 0; c < shape.channels; c += kStrip) {
-    const std::size_t width = std::min<std::size_t>(kStrip, shape.channels - c);
-    const __mmask32 lanes = width == kStrip ? 0xFFFFFFFF : 0xFFFF;
-    const std::byte* const from = plain + 2ULL * c;
-    __m512i low = _mm512_set1_epi16(INT16_MAX), high = _mm512_set1_epi16(INT16_MIN);
-    for (std::uint32_t t = 0; t < shape.tokens; ++t) {
-      const __m512i r = ranks(_mm512_maskz_loadu_epi16(lanes, from + t * shape.stride));
-      low = _mm512_min_epi16(low, r);
-      high = _mm512_max_epi16(high, r);
-    }
-    Groups part[2];
-    for (std::uint32_t h = 0; h * kLanes < width; ++h) {
-      const auto pick = [h](__m512i x) SPECKV_AVX512 {
-        return h == 0 ? _mm512_castsi512_si256(x) : _mm512_extracti64x4_epi64(x, 1);
-      };
-      const Sound sound = parameters<F>(pick(low), pick(high), 0xFFFF, part[h]);
-      if (sound == Sound::no) return false;
-      if (sound == Sound::ask) return exact<F>().kvq4_encode_keys(shape, plain, unit);
-      _mm512_storeu_si512(unit + (c + h * kLanes) * Kvq4Shape::kParameterBytes,
-                          part[h].stored);
-    }
-    std::byte* to = nibbles + c / 2;
-    for (std::uint32_t t = 0; t < shape.tokens; ++t, to += shape.row_bytes()) {
-      const std::byte* const row = from + t * shape.stride;
-      quantise<F>(load16(row), part[0].inverse, part[0].zero, to);
-      if (width == kStrip)
-        quantise<F>(load16(row + 32), part[1].inverse, part[1].zero, to + 8);
-    }
+  for (std::uint32_t c = 0; c < shape.channels; c += kMost * kStrip) {
+    const std::uint32_t width =
+        std::min<std::uint32_t>(kMost * kStrip, shape.channels - c);
+    const Sound sound = kEncode[(width - 1) / kStrip](
+        shape, plain + 2ULL * c, width % kStrip == 0 ? kAllWords : kHalfWords,
+        unit + c * Kvq4Shape::kParameterBytes, nibbles + c / 2);
+    if (sound == Sound::no) return false;
+    if (sound == Sound::ask) return exact<F>().kvq4_encode_keys(shape, plain, unit);
   }
   return true;
 }
@@ -174,7 +230,7 @@ SPECKV_AVX512_INLINE void extent(const std::byte* row, std::uint32_t channels,
                                  std::int16_t& low, std::int16_t& high) {
   __m512i least = _mm512_set1_epi16(INT16_MAX), most = _mm512_set1_epi16(INT16_MIN);
   for (std::uint32_t c = 0; c < channels; c += kStrip) {
-    const __mmask32 lanes = channels - c >= kStrip ? 0xFFFFFFFF : 0xFFFF;
+    const __mmask32 lanes = channels - c >= kStrip ? kAllWords : kHalfWords;
     const __m512i r = ranks(_mm512_maskz_loadu_epi16(lanes, row + 2ULL * c));
     least = _mm512_mask_min_epi16(least, lanes, least, r);
     most = _mm512_mask_max_epi16(most, lanes, most, r);
@@ -209,10 +265,14 @@ SPECKV_AVX512 bool encode_values(const Kvq4Shape& shape, const std::byte* plain,
     _mm512_store_si512(zero, part.zero);
     for (std::size_t i = 0; i < count; ++i) {
       const std::byte* const row = plain + shape.group_at(g + i);
-      const __m512 by = _mm512_set1_ps(inverse[i]);
-      const __m512i shift = _mm512_set1_epi32(zero[i]);
-      for (std::uint32_t c = 0; c < shape.group; c += kLanes, nibbles += kLanes / 2)
-        quantise<F>(load16(row + 2ULL * c), by, shift, nibbles);
+      const __m512 factor = _mm512_set1_ps(inverse[i]);
+      const Quantiser by{{factor, factor},
+                         _mm512_set1_epi16(static_cast<short>(zero[i]))};
+      for (std::uint32_t c = 0; c < shape.group; c += kStrip) {
+        const bool whole = shape.group - c >= kStrip;
+        quantise<F>(row + 2ULL * c, whole ? kAllWords : kHalfWords, by, nibbles);
+        nibbles += whole ? kStrip / 2 : kLanes / 2;
+      }
     }
   }
   return true;
@@ -383,7 +443,7 @@ SPECKV_AVX512 bool decode_row(const std::byte* scale, const std::int8_t* values,
   std::uint32_t bad = 0;
   std::size_t c = 0;
   for (; c + kStrip <= channels; c += kStrip) {
-    const __m256i n = load16(reinterpret_cast<const std::byte*>(values + c));
+    const __m256i n = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + c));
     bad |= _mm256_cmpeq_epi8_mask(n, _mm256_set1_epi8(INT8_MIN));
     const __m256i low = restored(_mm256_castsi256_si128(n));
     const __m256i high = restored(_mm256_extracti128_si256(n, 1));
