@@ -1,6 +1,8 @@
 // Codecs: one layer of a block in, encoded bytes out, and back.
 #include <string>
 
+#include <pybind11/stl.h>
+
 #include "cxlspeckv/codec.hpp"
 
 #include "bindings.hpp"

@@ -161,7 +161,12 @@ bool Lent::take_buffer(const py::object& from) {
 
 bool Lent::take_dlpack(const py::object& from) {
   if (!py::hasattr(from, "__dlpack__")) return false;
-  const py::object capsule = from.attr("__dlpack__")();
+  py::object capsule;
+  try {
+    capsule = from.attr("__dlpack__")();
+  } catch (const py::error_already_set& refused) {  // read-only, needs a gradient, ...
+    raise(Code::invalid_argument, refused.what());
+  }
   // Not consumed: the capsule frees the tensor when it goes.
   const auto* tensor =
       static_cast<const DLTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from cxlspeckv import errors
 
@@ -22,43 +22,50 @@ _RAISES = {-1: errors.Busy, -2: errors.DeviceError, -3: errors.NoSpace, -4: erro
 _LIBRARY = pathlib.Path(__file__).with_name("libcxlspeckv.so.0")
 
 
-class Device:
-    """A device behind the published calls.
+def _load(library: str) -> ctypes.CDLL:
+    """Load one more copy of a library, with state of its own."""
+    ctypes.CDLL(library)  # whose dependencies the copy then finds loaded
+    # Left open, because the loader knows what it loaded by this name.
+    copy = os.memfd_create("libcxlspeckv.so", os.MFD_CLOEXEC)
+    with open(copy, "wb", closefd=False) as out:
+        out.write(pathlib.Path(library).read_bytes())
+    calls = ctypes.CDLL(f"/proc/{os.getpid()}/fd/{copy}")
+    u16, u32, u64 = ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
+    tokens = ctypes.POINTER(ctypes.c_int32)
+    arguments = {
+        "speckv_init": (ctypes.c_char_p,),
+        "speckv_alloc": (ctypes.c_size_t, ctypes.c_void_p, ctypes.POINTER(u64)),
+        "speckv_free": (u64,),
+        "speckv_access": (u64, u64, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p)),
+        "speckv_prefetch": (u32, u16, u32, u32, tokens, u32),
+    }
+    for name, types in arguments.items():
+        function = getattr(calls, name)  # AttributeError: not a library of ours
+        function.argtypes, function.restype = types, ctypes.c_int
+    calls.speckv_last_error.restype = ctypes.c_char_p
+    return calls
 
-    Those have one device a process, so every device gets a copy of the library of its own.
+
+class Device:
+    """A device behind the published calls, on a copy of the library that no other device uses.
+
+    Those calls have one device a process. Copies whose device is closed are used again.
     """
 
-    def __init__(self, library: str | os.PathLike[str], path: str) -> None:
-        try:
-            ctypes.CDLL(os.fspath(library))  # whose dependencies the copy then finds loaded
-            copy = os.memfd_create("libcxlspeckv.so", os.MFD_CLOEXEC)
-            try:
-                with open(copy, "wb", closefd=False) as out:
-                    out.write(pathlib.Path(library).read_bytes())
-                self._calls = ctypes.CDLL(f"/proc/self/fd/{copy}")
-            finally:
-                os.close(copy)
-        except OSError as error:
-            raise errors.InvalidArgument(f"{library} cannot be loaded: {error}") from error
-        self._declare()
-        self._check(self._calls.speckv_init(path.encode()))
+    _idle: ClassVar[dict[str, list[ctypes.CDLL]]] = {}
 
-    def _declare(self) -> None:
-        u16, u32, u64 = ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
-        tokens = ctypes.POINTER(ctypes.c_int32)
-        arguments = {
-            "speckv_init": (ctypes.c_char_p,),
-            "speckv_alloc": (ctypes.c_size_t, ctypes.c_void_p, ctypes.POINTER(u64)),
-            "speckv_free": (u64,),
-            "speckv_access": (u64, u64, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p)),
-            "speckv_prefetch": (u32, u16, u32, u32, tokens, u32),
-        }
-        for name, types in arguments.items():
-            function = getattr(self._calls, name, None)
-            if function is None:
-                raise errors.InvalidArgument(f"the library has no {name}")
-            function.argtypes, function.restype = types, ctypes.c_int
-        self._calls.speckv_last_error.restype = ctypes.c_char_p
+    def __init__(self, library: str, path: str) -> None:
+        idle = self._idle.setdefault(library, [])
+        try:
+            self._calls = idle.pop() if idle else _load(library)
+        except (OSError, AttributeError) as error:
+            raise errors.InvalidArgument(f"{library} cannot be loaded: {error}") from error
+        self._library = library
+        try:
+            self._check(self._calls.speckv_init(path.encode()))
+        except errors.Error:
+            idle.append(self._calls)
+            raise
 
     def _check(self, status: int) -> None:
         if status != 0:
@@ -68,6 +75,7 @@ class Device:
     def finalize(self) -> None:
         """Free every handle, and close the device."""
         self._calls.speckv_finalize()
+        self._idle[self._library].append(self._calls)
 
     def allocate(self, size: int) -> int:
         """Return a handle of so many bytes of zeros."""
