@@ -67,7 +67,13 @@ def registers(s):
 
 def structure(name, fields, size, doc):
     """A struct with every field, and its way from and to little-endian bytes. A field that
-    is 0 is not written, because another may lie in the same place."""
+    is 0 is not written, because another may lie in the same place. Bytes of no field are
+    kept in reserved members, named after their place."""
+    covered = {at for f in fields for at in range(f["offset"], f["offset"] + f["width"] // 8)}
+    gaps = [at for at in range(size) if at not in covered and (at == 0 or at - 1 in covered)]
+    for first in gaps:
+        bytes_ = next(n for n in range(1, 9) if first + n == size or first + n in covered)
+        fields = fields + [{"name": f"reserved{first}", "offset": first, "width": 8 * bytes_}]
     text = f"// {doc}\nstruct {name} {{\n"
     text += f"  static constexpr std::size_t kBytes = {size};\n"
     text += "".join(f"  {INTEGERS[f['width']]} {f['name']} = 0;\n" for f in fields)

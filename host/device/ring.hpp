@@ -29,6 +29,7 @@ class Ring {
   // Descriptors that may be pushed before a completion is taken.
   std::uint32_t room() const noexcept { return depth_ - (tail_ - taken_); }
   std::uint32_t in_flight() const noexcept { return tail_ - taken_; }
+  std::uint32_t tail() const noexcept { return tail_; }
   std::uint32_t taken() const noexcept { return taken_; }
 
   // Puts one descriptor into the ring. REQUIRES: room() > 0.

@@ -234,6 +234,7 @@ struct Descriptor {
   std::uint64_t address_low = 0;
   std::uint32_t address_high = 0;
   std::uint16_t tokens = 0;
+  std::uint16_t reserved62 = 0;
   bool operator==(const Descriptor&) const = default;
   static Descriptor load(const std::byte* from) noexcept {
     Descriptor d;
@@ -266,6 +267,7 @@ struct Descriptor {
     d.address_low = load_le<std::uint64_t>(from + 48);
     d.address_high = load_le<std::uint32_t>(from + 56);
     d.tokens = load_le<std::uint16_t>(from + 60);
+    d.reserved62 = load_le<std::uint16_t>(from + 62);
     return d;
   }
   void store(std::byte* to) const noexcept {
@@ -299,6 +301,7 @@ struct Descriptor {
     if (address_low != 0) store_le(to + 48, address_low);
     if (address_high != 0) store_le(to + 56, address_high);
     if (tokens != 0) store_le(to + 60, tokens);
+    if (reserved62 != 0) store_le(to + 62, reserved62);
   }
 };
 
@@ -329,6 +332,7 @@ struct CompletionEntry {
   std::uint16_t status = 0;
   std::uint32_t result = 0;
   std::uint32_t crc = 0;
+  std::uint32_t reserved12 = 0;
   bool operator==(const CompletionEntry&) const = default;
   static CompletionEntry load(const std::byte* from) noexcept {
     CompletionEntry d;
@@ -336,6 +340,7 @@ struct CompletionEntry {
     d.status = load_le<std::uint16_t>(from + 2);
     d.result = load_le<std::uint32_t>(from + 4);
     d.crc = load_le<std::uint32_t>(from + 8);
+    d.reserved12 = load_le<std::uint32_t>(from + 12);
     return d;
   }
   void store(std::byte* to) const noexcept {
@@ -344,6 +349,7 @@ struct CompletionEntry {
     if (status != 0) store_le(to + 2, status);
     if (result != 0) store_le(to + 4, result);
     if (crc != 0) store_le(to + 8, crc);
+    if (reserved12 != 0) store_le(to + 12, reserved12);
   }
 };
 namespace completion {
@@ -373,6 +379,7 @@ struct Telemetry {
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
   std::uint64_t failures = 0;
+  std::uint64_t reserved120 = 0;
   bool operator==(const Telemetry&) const = default;
   static Telemetry load(const std::byte* from) noexcept {
     Telemetry d;
@@ -395,6 +402,7 @@ struct Telemetry {
     d.bytes_read = load_le<std::uint64_t>(from + 96);
     d.bytes_written = load_le<std::uint64_t>(from + 104);
     d.failures = load_le<std::uint64_t>(from + 112);
+    d.reserved120 = load_le<std::uint64_t>(from + 120);
     return d;
   }
   void store(std::byte* to) const noexcept {
@@ -418,6 +426,7 @@ struct Telemetry {
     if (bytes_read != 0) store_le(to + 96, bytes_read);
     if (bytes_written != 0) store_le(to + 104, bytes_written);
     if (failures != 0) store_le(to + 112, failures);
+    if (reserved120 != 0) store_le(to + 120, reserved120);
   }
 };
 
