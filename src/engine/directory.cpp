@@ -200,7 +200,7 @@ void Directory::count_hint(Entry& entry, Hint hint, std::uint32_t due) noexcept 
       entry.use.freq = 255;
       break;
     case Hint::evictable:
-      entry.use.evictable = true;
+      entry.use.evictable = 1;
       break;
     case Hint::prefetchable:
       entry.use.expect(due);

@@ -75,8 +75,8 @@ struct Use {
   std::uint32_t due = 0;   // step at which it will be wanted, if has_due
   std::uint8_t freq = 0;
   std::uint8_t refs = 0;
-  bool has_due = false;
-  bool evictable = false;
+  std::uint8_t has_due = 0;    // 0 or 1; whole bytes, as they may lie in shared memory
+  std::uint8_t evictable = 0;  // 0 or 1
 
   constexpr std::uint32_t frequency(std::uint32_t step) const noexcept {
     const std::uint32_t age = step - last;
@@ -86,21 +86,21 @@ struct Use {
   constexpr void touch(std::uint32_t step) noexcept {
     freq = static_cast<std::uint8_t>(std::min(frequency(step) + kScoreTouch, 255U));
     last = step;
-    evictable = false;
-    if (has_due && !later(due, step)) has_due = false;
+    evictable = 0;
+    if (has_due != 0 && !later(due, step)) has_due = 0;
   }
   constexpr void expect(std::uint32_t step) noexcept {
     due = step;
-    has_due = true;
-    evictable = false;
+    has_due = 1;
+    evictable = 0;
   }
 
   // At most 4 * 255 * 255, which is below 2^18.
   constexpr std::uint32_t score(const Weights& w, std::uint32_t step) const noexcept {
-    if (evictable) return 0;
+    if (evictable != 0) return 0;
     const std::uint32_t recency = 255 - log_distance(step - last);
     const std::uint32_t away = later(due, step) ? due - step : step - due;
-    const std::uint32_t proximity = has_due ? 255 - log_distance(away) : 0;
+    const std::uint32_t proximity = has_due != 0 ? 255 - log_distance(away) : 0;
     const std::uint32_t durability = std::min(kScoreReference * refs, 255U);
     return w.recency * recency + w.frequency * frequency(step) + w.step * proximity +
            w.durability * durability;

@@ -3,6 +3,7 @@
 #include "cxlspeckv/tier.hpp"
 
 #include "policy/lru.hpp"
+#include "policy/semantic.hpp"
 
 namespace speckv {
 namespace {
@@ -11,7 +12,9 @@ struct Named {
   std::string_view name;
   std::unique_ptr<Policy> (*make)();
 };
-constexpr std::array kPolicies = {Named{"lru", make_lru}};
+constexpr std::array kPolicies = {
+    Named{"lru", make_lru},
+    Named{"semantic", []() -> std::unique_ptr<Policy> { return make_semantic(); }}};
 
 constexpr auto kNames = [] {
   std::array<std::string_view, kPolicies.size()> names{};
