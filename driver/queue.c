@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Queue pairs: their rings, what the kernel submits to them for REAP, io_uring and itself, and
- * who is told of completions. A queue whose ring is mapped belongs to the program alone.
+ * Queue pairs: how they are made, stopped, renewed and mapped, and who is told of completions.
+ * A queue whose ring is mapped belongs to the program alone; the others are in submit.c.
  */
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
@@ -56,6 +56,7 @@ static void speckv_queue_renew(struct speckv_queue *queue)
 	queue->tail = 0;
 	queue->head = 0;
 	queue->watched = 0;
+	queue->generation++;
 	queue->free_count = queue->depth;
 	for (i = 0; i < queue->depth; i++) {
 		queue->free_tags[i] = queue->depth - 1 - i;
@@ -125,7 +126,7 @@ static bool speckv_queue_drain(struct speckv_queue *queue)
 		queue->head++;
 		any = true;
 		tag = le16_to_cpu(cpl.tag);
-		if (tag < queue->depth && queue->slots[tag].kind != SPECKV_SLOT_FREE)
+		if (tag < queue->depth && queue->slots[tag].kind > SPECKV_SLOT_RESERVED)
 			speckv_queue_answer(queue, tag, &cpl, 0);
 	}
 }
@@ -151,7 +152,7 @@ static void speckv_queue_abort(struct speckv_queue *queue, int error)
 	u32 i;
 
 	for (i = 0; i < queue->depth; i++) {
-		if (queue->slots[i].kind != SPECKV_SLOT_FREE)
+		if (queue->slots[i].kind > SPECKV_SLOT_RESERVED)
 			speckv_queue_answer(queue, i, &aborted, error);
 	}
 	queue->head = queue->tail;
@@ -250,116 +251,13 @@ static void speckv_queue_watch(struct work_struct *work)
 		schedule_delayed_work(&queue->watchdog, msecs_to_jiffies(speckv_timeout_ms));
 }
 
-int speckv_queue_push(struct speckv_queue *queue, const struct speckv_desc *desc,
-		      enum speckv_slot_kind kind, void *who)
-{
-	struct speckv_desc *entry;
-	unsigned long flags;
-	u16 tag;
-
-	spin_lock_irqsave(&queue->lock, flags);
-	if (queue->error || queue->mode == SPECKV_QUEUE_MAPPED ||
-	    queue->reap_count >= queue->free_count) {
-		int error = queue->error == -ENODEV ? -ENODEV : queue->error ? -EIO :
-			    queue->mode == SPECKV_QUEUE_MAPPED ? -EBUSY : -EAGAIN;
-
-		spin_unlock_irqrestore(&queue->lock, flags);
-		return error;
-	}
-	queue->mode = SPECKV_QUEUE_BY_KERNEL;
-	tag = queue->free_tags[--queue->free_count];
-	queue->slots[tag] = (struct speckv_slot){
-		.kind = kind, .tag = le16_to_cpu(desc->tag), .cmd = who,
-	};
-	entry = &queue->descs[speckv_ring_slot(queue->tail, queue->depth)];
-	*entry = *desc;
-	entry->tag = cpu_to_le16(tag);
-	if (queue->head == queue->tail) {
-		queue->watched = queue->head;
-		mod_delayed_work(system_wq, &queue->watchdog,
-				 msecs_to_jiffies(speckv_timeout_ms));
-	}
-	queue->tail++;
-	/* Pairs with the engine's acquire: what it takes is written. */
-	queue->ctx->card->engine->doorbell(queue, queue->tail);
-	spin_unlock_irqrestore(&queue->lock, flags);
-	return 0;
-}
-
-/* For whoever may sleep: until a descriptor fits, or the queue stops. */
-int speckv_queue_wait_room(struct speckv_queue *queue)
-{
-	return wait_event_interruptible(queue->room,
-		READ_ONCE(queue->error) || READ_ONCE(queue->mode) == SPECKV_QUEUE_MAPPED ||
-		READ_ONCE(queue->reap_count) < READ_ONCE(queue->free_count));
-}
-
-/* The command's answer, when it comes, goes nowhere. False: it was answered already. */
-bool speckv_queue_detach(struct speckv_queue *queue, struct io_uring_cmd *cmd)
-{
-	unsigned long flags;
-	bool found = false;
-	u32 i;
-
-	spin_lock_irqsave(&queue->lock, flags);
-	for (i = 0; i < queue->depth && !found; i++) {
-		found = queue->slots[i].kind == SPECKV_SLOT_URING && queue->slots[i].cmd == cmd;
-		if (found)
-			queue->slots[i].kind = SPECKV_SLOT_DROP;
-	}
-	spin_unlock_irqrestore(&queue->lock, flags);
-	return found;
-}
-
-void speckv_queue_forget(struct speckv_queue *queue, struct speckv_wait *wait)
-{
-	unsigned long flags;
-	u32 i;
-
-	spin_lock_irqsave(&queue->lock, flags);
-	for (i = 0; i < queue->depth; i++) {
-		if (queue->slots[i].kind == SPECKV_SLOT_WAIT && queue->slots[i].wait == wait)
-			queue->slots[i].kind = SPECKV_SLOT_DROP;
-	}
-	spin_unlock_irqrestore(&queue->lock, flags);
-}
-
-u32 speckv_queue_reap(struct speckv_queue *queue, struct speckv_cpl *cpls, u32 count)
-{
-	unsigned long flags;
-	u32 taken = 0;
-
-	spin_lock_irqsave(&queue->lock, flags);
-	while (taken < count && queue->reap_count) {
-		cpls[taken++] = queue->reap[queue->reap_first];
-		queue->reap_first = (queue->reap_first + 1) % queue->depth;
-		queue->reap_count--;
-	}
-	spin_unlock_irqrestore(&queue->lock, flags);
-	if (taken)
-		wake_up_all(&queue->room);
-	return taken;
-}
-
-/* What poll() says: REAP would give something, or the interrupt asked for last has come. */
-bool speckv_queue_readable(struct speckv_queue *queue)
-{
-	if (READ_ONCE(queue->mode) != SPECKV_QUEUE_MAPPED)
-		return READ_ONCE(queue->reap_count);
-	return !READ_ONCE(queue->error) && queue->ctx->card->engine->raised(queue);
-}
-
+/* Everything is there before the card's table leads others to the queue. */
 static int speckv_queue_init(struct speckv_queue *queue, int eventfd)
 {
 	struct speckv_card *card = queue->ctx->card;
 	u32 depth = queue->depth;
 	int error;
 
-	mutex_lock(&card->lock);
-	error = speckv_card_take_queue(card, queue);
-	mutex_unlock(&card->lock);
-	if (error)
-		return error;
 	if (eventfd >= 0) {
 		queue->eventfd = eventfd_ctx_fdget(eventfd);
 		if (IS_ERR(queue->eventfd)) {
@@ -376,8 +274,14 @@ static int speckv_queue_init(struct speckv_queue *queue, int eventfd)
 	if (error)
 		return error;
 	speckv_queue_renew(queue);
+	mutex_lock(&card->lock);
+	error = speckv_card_take_queue(card, queue);
+	mutex_unlock(&card->lock);
+	if (error)
+		return error;
 	mutex_lock(&queue->admin);
-	error = card->engine->queue_enable(queue);
+	/* Stopped already: the card is being removed or reset. */
+	error = queue->error ?: card->engine->queue_enable(queue);
 	mutex_unlock(&queue->admin);
 	return error;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Commands that the card answers at once: steps, hints, weights, telemetry; and parameters. */
 #include <linux/pagemap.h>
+#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include "speckv_drv.h"
 
@@ -30,7 +31,18 @@ static struct speckv_queue *speckv_own_queue(struct speckv_context *ctx)
 	return queue;
 }
 
-/* A signal ends the wait only if the answer may get lost. */
+/* False: a signal came first. io_uring's notifications of its own work are no signals. */
+static bool speckv_ask_answered(struct speckv_queue *queue, struct speckv_wait *wait)
+{
+	if (!wait_for_completion_interruptible(&wait->done))
+		return true;
+	if (!task_sigpending(current) && !wait_for_completion_killable(&wait->done))
+		return true;
+	speckv_queue_forget(queue, wait);
+	return try_wait_for_completion(&wait->done);
+}
+
+/* Not interruptible: where the answer may not get lost. */
 static int speckv_ask_wait(struct speckv_context *ctx, const struct speckv_desc *desc,
 			   struct speckv_cpl *cpl, bool interruptible)
 {
@@ -55,13 +67,10 @@ static int speckv_ask_wait(struct speckv_context *ctx, const struct speckv_desc 
 	if (error)
 		return error;
 	/* The watchdog answers if the card does not. */
-	if (interruptible && wait_for_completion_interruptible(&wait.done)) {
-		speckv_queue_forget(queue, &wait);
-		if (!try_wait_for_completion(&wait.done))
-			return -EINTR;
-	} else if (!interruptible) {
+	if (!interruptible)
 		wait_for_completion(&wait.done);
-	}
+	else if (!speckv_ask_answered(queue, &wait))
+		return -EINTR;
 	if (wait.error)
 		return wait.error;
 	*cpl = wait.cpl;

@@ -105,8 +105,8 @@ struct speckv_region {
 	void *private;			/* the engine's */
 };
 
-enum speckv_slot_kind { SPECKV_SLOT_FREE, SPECKV_SLOT_REAP, SPECKV_SLOT_URING,
-			SPECKV_SLOT_WAIT, SPECKV_SLOT_DROP };
+enum speckv_slot_kind { SPECKV_SLOT_FREE, SPECKV_SLOT_RESERVED, SPECKV_SLOT_REAP,
+			SPECKV_SLOT_URING, SPECKV_SLOT_WAIT, SPECKV_SLOT_DROP };
 
 /* Someone who waits for one answer; on the waiter's stack. */
 struct speckv_wait {
@@ -123,6 +123,12 @@ struct speckv_slot {
 		struct io_uring_cmd *cmd;
 		struct speckv_wait *wait;
 	};
+};
+
+/* A tag that was reserved, as long as the queue is not reset. */
+struct speckv_ticket {
+	u32 generation;
+	u16 tag;
 };
 
 enum speckv_queue_mode { SPECKV_QUEUE_UNUSED, SPECKV_QUEUE_BY_KERNEL, SPECKV_QUEUE_MAPPED };
@@ -154,6 +160,7 @@ struct speckv_queue {
 	spinlock_t lock;		/* what follows */
 	enum speckv_queue_mode mode;
 	int error;			/* not 0: nothing is taken until a reset */
+	u32 generation;			/* counts resets */
 	u32 tail, head, watched;	/* BY_KERNEL: submitted, answered */
 	struct speckv_slot *slots;	/* by tag */
 	u16 *free_tags;

@@ -66,6 +66,10 @@ void speckv_queue_stop(struct speckv_queue *queue, int error);
 void speckv_queue_event(struct speckv_queue *queue, bool armed);
 /* The engine does not serve it any more. Any context. */
 void speckv_queue_failed(struct speckv_queue *queue);
+/* submit.c: first a place for a descriptor, then the descriptor; or both at once. */
+int speckv_queue_reserve(struct speckv_queue *queue, struct speckv_ticket *ticket);
+int speckv_queue_commit(struct speckv_queue *queue, const struct speckv_ticket *ticket,
+			const struct speckv_desc *desc, enum speckv_slot_kind kind, void *who);
 int speckv_queue_push(struct speckv_queue *queue, const struct speckv_desc *desc,
 		      enum speckv_slot_kind kind, void *who);
 int speckv_queue_wait_room(struct speckv_queue *queue);

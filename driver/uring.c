@@ -72,20 +72,26 @@ static int speckv_uring_cancel(struct speckv_context *ctx, struct io_uring_cmd *
 static int speckv_uring_submit(struct speckv_queue *queue, struct io_uring_cmd *cmd,
 			       const struct speckv_desc *desc, unsigned int flags)
 {
+	struct speckv_ticket ticket;
 	int error;
 
-	speckv_uring_of(cmd)->queue = queue;
-	speckv_uring_cancelable(cmd, flags);
 	for (;;) {
-		error = speckv_queue_push(queue, desc, SPECKV_SLOT_URING, cmd);
+		error = speckv_queue_reserve(queue, &ticket);
 		/* Without room io_uring comes again from a thread that may wait. */
 		if (error != -EAGAIN || flags & IO_URING_F_NONBLOCK)
 			break;
-		error = speckv_queue_wait_room(queue);
-		if (error)
+		if (speckv_queue_wait_room(queue))
 			return -EINTR;
 	}
-	return error ?: -EIOCBQUEUED;
+	if (error)
+		return error;
+	speckv_uring_of(cmd)->queue = queue;
+	/* Once marked, a command must be ended by io_uring_cmd_done() and not by its result. */
+	speckv_uring_cancelable(cmd, flags);
+	error = speckv_queue_commit(queue, &ticket, desc, SPECKV_SLOT_URING, cmd);
+	if (error)
+		speckv_uring_done(cmd, error, flags);
+	return -EIOCBQUEUED;
 }
 
 static int speckv_uring_run(struct speckv_context *ctx, struct io_uring_cmd *cmd,

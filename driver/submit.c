@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What the kernel submits to queues for SUBMIT and REAP, io_uring and itself. */
+#include <linux/sched/signal.h>
+#include "speckv_drv.h"
+
+/* queue->lock held. 0, or why nothing can be submitted. */
+static int speckv_queue_closed(const struct speckv_queue *queue)
+{
+	if (queue->error)
+		return queue->error == -ENODEV ? -ENODEV : -EIO;
+	return queue->mode == SPECKV_QUEUE_MAPPED ? -EBUSY : 0;
+}
+
+/* Takes a tag, so that a descriptor fits. Ends with commit. */
+int speckv_queue_reserve(struct speckv_queue *queue, struct speckv_ticket *ticket)
+{
+	unsigned long flags;
+	int error;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	error = speckv_queue_closed(queue);
+	if (!error && queue->reap_count >= queue->free_count)
+		error = -EAGAIN;
+	if (!error) {
+		queue->mode = SPECKV_QUEUE_BY_KERNEL;
+		ticket->tag = queue->free_tags[--queue->free_count];
+		ticket->generation = queue->generation;
+		queue->slots[ticket->tag].kind = SPECKV_SLOT_RESERVED;
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+	return error;
+}
+
+/* queue->lock held */
+static void speckv_queue_enter(struct speckv_queue *queue, const struct speckv_desc *desc, u16 tag)
+{
+	struct speckv_desc *entry = &queue->descs[speckv_ring_slot(queue->tail, queue->depth)];
+
+	*entry = *desc;
+	entry->tag = cpu_to_le16(tag);
+	if (queue->head == queue->tail) {
+		queue->watched = queue->head;
+		mod_delayed_work(system_wq, &queue->watchdog,
+				 msecs_to_jiffies(speckv_timeout_ms));
+	}
+	queue->tail++;
+	queue->ctx->card->engine->doorbell(queue, queue->tail);
+}
+
+/* Not 0: the queue has been stopped or renewed since, and the tag is given back. */
+int speckv_queue_commit(struct speckv_queue *queue, const struct speckv_ticket *ticket,
+			const struct speckv_desc *desc, enum speckv_slot_kind kind, void *who)
+{
+	unsigned long flags;
+	int error;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	error = ticket->generation != queue->generation ? -EIO : speckv_queue_closed(queue);
+	if (!error) {
+		queue->slots[ticket->tag] = (struct speckv_slot){
+			.kind = kind, .tag = le16_to_cpu(desc->tag), .cmd = who,
+		};
+		speckv_queue_enter(queue, desc, ticket->tag);
+	} else if (ticket->generation == queue->generation) {
+		queue->slots[ticket->tag].kind = SPECKV_SLOT_FREE;
+		queue->free_tags[queue->free_count++] = ticket->tag;
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+	return error;
+}
+
+int speckv_queue_push(struct speckv_queue *queue, const struct speckv_desc *desc,
+		      enum speckv_slot_kind kind, void *who)
+{
+	struct speckv_ticket ticket;
+	int error = speckv_queue_reserve(queue, &ticket);
+
+	return error ?: speckv_queue_commit(queue, &ticket, desc, kind, who);
+}
+
+static bool speckv_queue_may_push(struct speckv_queue *queue)
+{
+	return READ_ONCE(queue->error) || READ_ONCE(queue->mode) == SPECKV_QUEUE_MAPPED ||
+	       READ_ONCE(queue->reap_count) < READ_ONCE(queue->free_count);
+}
+
+/* For whoever may sleep: until a descriptor fits, the queue stops, or a signal comes. */
+int speckv_queue_wait_room(struct speckv_queue *queue)
+{
+	if (!wait_event_interruptible(queue->room, speckv_queue_may_push(queue)))
+		return 0;
+	if (task_sigpending(current))
+		return -EINTR;
+	/* Only a notification of io_uring's own. */
+	return wait_event_killable(queue->room, speckv_queue_may_push(queue)) ? -EINTR : 0;
+}
+
+/* The command's answer, when it comes, goes nowhere. False: it was answered already. */
+bool speckv_queue_detach(struct speckv_queue *queue, struct io_uring_cmd *cmd)
+{
+	unsigned long flags;
+	bool found = false;
+	u32 i;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	for (i = 0; i < queue->depth && !found; i++) {
+		found = queue->slots[i].kind == SPECKV_SLOT_URING && queue->slots[i].cmd == cmd;
+		if (found)
+			queue->slots[i].kind = SPECKV_SLOT_DROP;
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+	return found;
+}
+
+void speckv_queue_forget(struct speckv_queue *queue, struct speckv_wait *wait)
+{
+	unsigned long flags;
+	u32 i;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	for (i = 0; i < queue->depth; i++) {
+		if (queue->slots[i].kind == SPECKV_SLOT_WAIT && queue->slots[i].wait == wait)
+			queue->slots[i].kind = SPECKV_SLOT_DROP;
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+}
+
+u32 speckv_queue_reap(struct speckv_queue *queue, struct speckv_cpl *cpls, u32 count)
+{
+	unsigned long flags;
+	u32 taken = 0;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	while (taken < count && queue->reap_count) {
+		cpls[taken++] = queue->reap[queue->reap_first];
+		queue->reap_first = (queue->reap_first + 1) % queue->depth;
+		queue->reap_count--;
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+	if (taken)
+		wake_up_all(&queue->room);
+	return taken;
+}
+
+/* What poll() says: REAP would give something, or the interrupt asked for last has come. */
+bool speckv_queue_readable(struct speckv_queue *queue)
+{
+	if (READ_ONCE(queue->mode) != SPECKV_QUEUE_MAPPED)
+		return READ_ONCE(queue->reap_count);
+	return !READ_ONCE(queue->error) && queue->ctx->card->engine->raised(queue);
+}
