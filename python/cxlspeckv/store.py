@@ -200,7 +200,7 @@ class BlockStore:
         self._core.promote(keys)
 
     def erase(self, keys: Keys) -> int:
-        """Forget blocks, and say how many were there. Absent keys are fine."""
+        """Forget blocks that nobody retains, and say how many. Absent keys are fine."""
         return self._core.erase(keys)
 
     def pin(self, key: bytes) -> Pin:

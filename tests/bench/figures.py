@@ -34,6 +34,8 @@ FIGURES = {
     "file_durable_write_against_fio": ("file_bench", 0.90, ">="),
     "demo_tiers_against_recompute": ("cxlspeckv_demo", 3.0, ">="),
     "demo_tiers_against_all_fast": ("cxlspeckv_demo", 0.8, ">="),
+    "python_load_against_cpp": ("python", 0.95, ">="),
+    "python_lookup_1000_keys": ("python", 1.0, "<="),  # ms
     "vllm_lookup_1000_hits": ("vllm", 1.0, "<="),
     "vllm_lookup_1000_misses": ("vllm", 1.0, "<="),
     "vllm_same_tokens": ("vllm", 1, ">="),
@@ -47,13 +49,14 @@ FIGURES = {
     "vllm_kvq4_ratio": ("vllm", 3.5, ">="),
     "vllm_miss_cpu_share": ("vllm", 0.01, "<="),
 }
+SCRIPTS = {"python", "vllm"}  # of the Python package
 NAMED_ONLY = {"vllm"}
 
 
 def command_of(build, program):
     """What to run, the program first."""
-    if program == "vllm":
-        return [pathlib.Path(__file__).with_name("vllm_bench.py"), build]
+    if program in SCRIPTS:
+        return [pathlib.Path(__file__).with_name(f"{program}_bench.py"), build]
     folder = "host" if program == "cxlspeckv_demo" else "tests/bench"
     return [build / folder / program]
 

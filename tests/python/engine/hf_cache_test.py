@@ -47,7 +47,7 @@ def cache(model, tmp_path):
 
 
 def tiers_of(folder):
-    return ["dram:2M", f"file:{folder}/pool?size=256M"]
+    return ["dram:1M", f"file:{folder}/pool?size=256M"]
 
 
 def prompt(tokenizer, tokens):
@@ -197,7 +197,9 @@ def test_what_cannot_be_is_said(model, tokenizer, tmp_path):
     model(ids, past_key_values=lost)
     lost.offload(0)
     lost.offload(1)
-    lost.store.erase(lost.layers[1].rows[0][0].key)
+    block = lost.layers[1].rows[0][0]
+    block._pin.release()
+    assert lost.store.erase(block.key) == 1
     with pytest.raises(kv.NotFound):
         model(ids[:, :1], past_key_values=lost)
     lost.close()
