@@ -1,9 +1,12 @@
-// speckvctl info and stats: one device, or the pool on it, as it is. Nothing is created.
+// speckvctl info and stats: a device, the pool on it, or a shared store, as it is.
+// Nothing is created.
 #include <filesystem>
 
 #include <nlohmann/json.hpp>
 
 #include "cxlspeckv/devices.hpp"
+#include "cxlspeckv/inspect.hpp"
+#include "cxlspeckv/open_store.hpp"
 
 #include "cli/command.hpp"
 
@@ -63,6 +66,47 @@ Json describe(const PoolInfo& pool) {
           {"commits", pool.commits}};
 }
 
+Json describe(const StoreInfo::TierInfo& tier) {
+  const TierStats& s = tier.stats;
+  return {{"name", tier.name},
+          {"capacity", s.capacity},
+          {"used", s.used},
+          {"blocks", s.blocks},
+          {"plain_bytes", s.plain_bytes},
+          {"bytes_written", s.bytes_written},
+          {"bytes_read", s.bytes_read},
+          {"hits", s.hits},
+          {"evictions", s.evictions},
+          {"demotions_in", s.demotions_in},
+          {"promotions_in", s.promotions_in},
+          {"saves_dropped", s.saves_dropped},
+          {"corrupted", s.corrupted},
+          {"io_errors", s.io_errors}};
+}
+
+int show(const StoreInfo& store, const Arguments& arguments) {
+  Json tiers = Json::array();
+  for (const StoreInfo::TierInfo& tier : store.tiers)
+    tiers.push_back(describe(tier));
+  if (arguments.json) {
+    const Json all = {{"store", arguments.name},
+                      {"processes", store.processes},
+                      {"tiers", std::move(tiers)}};
+    print(all.dump(2) + "\n");
+    return kDone;
+  }
+  print(column("processes", 18) + std::to_string(store.processes) + "\n");
+  for (const auto& [key, unused] : tiers.front().items()) {
+    std::string line = column(key, 18);
+    for (const Json& tier : tiers) {
+      const Json& value = tier.at(key);
+      line += column(value.is_string() ? value.get<std::string>() : value.dump(), 16);
+    }
+    print(line.substr(0, line.find_last_not_of(' ') + 1) + "\n");
+  }
+  return kDone;
+}
+
 int show(const Json& values, const Arguments& arguments) {
   if (arguments.json) {
     print(values.dump(2) + "\n");
@@ -86,8 +130,14 @@ int info(const Arguments& arguments) {
   return show(describe((*device)->info()), arguments);
 }
 
+// A shared store is asked first: while it is open, what its pool says is a moment old. A
+// pool file that nobody has open speaks for itself.
 int stats(const Arguments& arguments) {
   const bool is_path = arguments.name.starts_with('/') || arguments.name.starts_with('.');
+  if (is_path || arguments.name.starts_with("shm:")) {
+    const auto store = inspect_store(arguments.name);
+    if (store && (store->processes > 0 || !is_path)) return show(*store, arguments);
+  }
   auto device = open_existing((is_path ? "file:" : "") + arguments.name);
   if (!device) return fail(device.error());
   auto pool = inspect_pool(**device);

@@ -13,8 +13,9 @@ namespace {
 constexpr std::array<Command, 4> kCommands{{
     {"list", Takes::nothing, "", "the devices that this machine offers", list},
     {"info", Takes::a_name, "URI", "opens a device and says what it is", info},
-    {"stats", Takes::a_name, "POOL",
-     "what a pool holds: a path, or the URI of its device", stats},
+    {"stats", Takes::a_name, "NAME",
+     "what a shared store counts while it is open, or what a pool holds: a path or URI",
+     stats},
     {"selftest", Takes::perhaps_a_name, "URI",
      "round trips through every codec on all kinds of device, or on one that is blank",
      selftest},

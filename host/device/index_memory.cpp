@@ -202,8 +202,7 @@ Status map_file(const Name& name, Attachment& out, std::size_t size) {
 
 // Whether what is there was set up for this name and size and may be joined. Nothing that
 // stands in the header is believed before that.
-Status check_header(const Name& name, const Attachment& at, std::uint64_t bytes) {
-  const IndexHeader& header = at.header();
+Status check_header(const Name& name, const IndexHeader& header, std::uint64_t bytes) {
   if (header.magic != kMagic) {
     return about(name, Code::corrupted, "its header is not ours; remove it");
   }
@@ -263,7 +262,7 @@ Status set_up(const Name& name, Attachment& at, std::uint64_t bytes, bool& fresh
   if (old > kHeaderBytes + sizeof(std::uint64_t)) {
     if (Status status = map_file(name, at, old); !status.ok()) return status;
     if (in_use || is_formatted(at)) {
-      Status status = check_header(name, at, bytes);
+      Status status = check_header(name, at.header(), bytes);
       if (!status.ok() || old == size) return status;
       return about(name, Code::corrupted, "its file has the wrong length; remove it");
     }
@@ -321,6 +320,29 @@ Result<IndexMemory> open_index_memory(std::string_view name, std::uint64_t bytes
     return memory;
   }
   return about(*resolved, Code::busy, "it is being removed again and again");
+}
+
+// Reads with system calls: a mapping could be cut off while it is looked at.
+Result<IndexSnapshot> peek_index_memory(std::string_view name, std::size_t bytes) {
+  const Result<Name> resolved = resolve(name);
+  if (!resolved.ok()) return resolved.error();
+  const Fd fd(::shm_open(resolved->file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0));
+  if (!fd) return os_error("index memory " + resolved->identity, errno);
+  std::vector<std::byte> page(kHeaderBytes);
+  IndexSnapshot out;
+  out.bytes.resize(bytes);
+  const auto read = [&fd](std::vector<std::byte>& to, off_t from) {
+    return ::pread(fd.get(), to.data(), to.size(), from) ==
+           static_cast<ssize_t>(to.size());
+  };
+  if (!read(page, 0) || !read(out.bytes, static_cast<off_t>(kHeaderBytes)))
+    return about(*resolved, Code::corrupted, "its file is too short");
+  IndexHeader header;
+  std::memcpy(static_cast<void*>(&header), page.data(), sizeof header);
+  if (Status s = check_header(*resolved, header, header.bytes); !s.ok()) return s;
+  for (std::uint32_t slot = 0; slot < kSlots; ++slot)
+    out.processes += held_by_others(fd.get(), kFirstClaim + static_cast<off_t>(slot), 1);
+  return out;
 }
 
 Status remove_index_memory(std::string_view name) {

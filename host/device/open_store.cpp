@@ -121,6 +121,14 @@ Result<std::unique_ptr<BlockStore>> open_store(const StoreConfig& config) {
   return BlockStore::open(std::move(options));
 }
 
+Result<StoreInfo> inspect_store(const std::string& name) {
+  auto front = peek_index_memory(name, index_front_bytes());
+  if (!front) return front.error();
+  auto info = inspect_index(front->bytes);
+  if (info) info->processes = front->processes;
+  return info;
+}
+
 Status remove_store(const std::string& name) {
   for (std::size_t tier = 0; tier < kMaxTiers; ++tier) {
     (void)::shm_unlink(shared_segment(name, tier).c_str());  // most never existed

@@ -11,7 +11,6 @@
 namespace speckv {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x31584449564B5053;  // "SPKVIDX1"
 constexpr std::uint64_t kPageBytes = 4096;
 constexpr std::chrono::microseconds kNap{50};
 constexpr std::chrono::milliseconds kFormatPoll{1};
@@ -132,6 +131,7 @@ void Mapping::format() noexcept {
   fresh_ = true;
   header().fingerprint = plan_.fingerprint;
   header().bytes = plan_.bytes;
+  header().tiers = plan_.tiers;
   for (std::uint32_t s = 0; s < kShards; ++s) {
     shard(s).free = kNone;
     std::memset(buckets(s), 0xFF, std::size_t{plan_.buckets} * sizeof(std::uint32_t));
@@ -140,7 +140,8 @@ void Mapping::format() noexcept {
 
 // Waits until the process that formats has published the magic (publish()).
 Status Mapping::join() {
-  for (int round = 0; header().magic.load(std::memory_order_acquire) != kMagic; ++round) {
+  for (int round = 0; header().magic.load(std::memory_order_acquire) != kIndexMagic;
+       ++round) {
     if (header().magic.load(std::memory_order_relaxed) != 0) {
       return {Code::corrupted, "the index memory is not a block index of this version"};
     }
@@ -155,7 +156,7 @@ Status Mapping::join() {
 }
 
 void Mapping::publish() noexcept {
-  header().magic.store(kMagic, std::memory_order_release);
+  header().magic.store(kIndexMagic, std::memory_order_release);
 }
 
 bool Mapping::pinned(std::uint32_t t, std::uint32_t node) const noexcept {

@@ -5,6 +5,8 @@
 #include <limits>
 #include <unordered_map>
 
+#include "cxlspeckv/inspect.hpp"
+
 #include "base/checksum.hpp"
 #include "base/endian.hpp"
 #include "store/transfer.hpp"

@@ -124,6 +124,8 @@ struct TierCounters {
 };
 
 struct TierHeader {
+  char name[32];       // as much of it as fits, for who looks from outside
+  std::uint64_t unit;  // bytes
   RobustLock lock;
   RobustLock commit;  // a token: held across the I/O of one group commit
   std::uint32_t generation;
@@ -136,10 +138,14 @@ struct TenantRow {
   std::atomic<std::uint64_t> used, quota;
 };
 
+// "SPKVIDX2"; another one for whatever changes the records.
+inline constexpr std::uint64_t kIndexMagic = 0x32584449564B5053;
+
 struct MappingHeader {
   std::atomic<std::uint64_t> magic;  // published last
   std::uint64_t fingerprint;         // of everything that decides the layout below
   std::uint64_t bytes;
+  std::uint32_t tiers;
   RobustLock joining;                                // one process attaches at a time
   RobustLock burying;                                // one buries the dead, likewise
   std::atomic<std::uint32_t> owners[kMaxProcesses];  // attached ids; 0: none

@@ -52,11 +52,7 @@ Pin::~Pin() {
 
 TierStats BlockStore::stats(std::size_t number) const noexcept {
   TierState& tier = *impl_->tiers[number];
-  const TierCounters& c = tier.counters();
-  const auto get = [](const std::atomic<std::uint64_t>& value) {
-    return value.load(std::memory_order_relaxed);
-  };
-  TierStats s;
+  TierStats s = read_counters(tier.counters());
   s.capacity = tier.capacity();
   {
     const TierLock lock(tier);
@@ -67,17 +63,6 @@ TierStats BlockStore::stats(std::size_t number) const noexcept {
       s.pinned += tier.node(n).units * tier.geometry.unit;
     }
   }
-  s.blocks = get(c.blocks);
-  s.plain_bytes = get(c.plain_bytes);
-  s.bytes_written = get(c.bytes_written);
-  s.bytes_read = get(c.bytes_read);
-  s.hits = get(c.hits);
-  s.evictions = get(c.evictions);
-  s.demotions_in = get(c.demotions_in);
-  s.promotions_in = get(c.promotions_in);
-  s.saves_dropped = get(c.saves_dropped);
-  s.corrupted = get(c.corrupted);
-  s.io_errors = get(c.io_errors);
   s.fenced = tier.fenced();
   return s;
 }

@@ -24,6 +24,25 @@ void choose(CodecTable& table, const std::vector<BlockLayout>& layouts,
 
 }  // namespace
 
+TierStats read_counters(const TierCounters& c) noexcept {
+  const auto get = [](const std::atomic<std::uint64_t>& value) {
+    return value.load(std::memory_order_relaxed);
+  };
+  TierStats s;
+  s.blocks = get(c.blocks);
+  s.plain_bytes = get(c.plain_bytes);
+  s.bytes_written = get(c.bytes_written);
+  s.bytes_read = get(c.bytes_read);
+  s.hits = get(c.hits);
+  s.evictions = get(c.evictions);
+  s.demotions_in = get(c.demotions_in);
+  s.promotions_in = get(c.promotions_in);
+  s.saves_dropped = get(c.saves_dropped);
+  s.corrupted = get(c.corrupted);
+  s.io_errors = get(c.io_errors);
+  return s;
+}
+
 TierState::TierState(std::uint32_t tier_number, Tier config, const TierGeometry& cut,
                      const std::vector<BlockLayout>& layouts)
     : number(tier_number),
@@ -53,7 +72,11 @@ void TierState::bind(Mapping& mapping) noexcept {
   nodes_ = mapping.nodes(number);
   policy_state_ = mapping.policy_state(number);
   extents_ = std::make_unique<Extents>(header_->extents, nodes_, geometry.nodes);
-  if (mapping.fresh()) extents_->format(geometry.units);
+  if (mapping.fresh()) {
+    extents_->format(geometry.units);
+    header_->unit = geometry.unit;
+    (void)name.copy(header_->name, sizeof header_->name);
+  }
   policy_->bind(policy_state_, geometry.nodes, false);
 }
 

@@ -44,6 +44,9 @@ struct TierGeometry {
   std::uint64_t table_offset = 0;  // persistent: of the record table
 };
 
+// What is counted, as it stands now.
+TierStats read_counters(const TierCounters& counters) noexcept;
+
 class TierState {
  public:
   TierState(std::uint32_t number, Tier config, const TierGeometry& geometry,

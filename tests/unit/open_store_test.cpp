@@ -1,6 +1,8 @@
 // Stores described in names, and pools looked at from outside.
 #include "cxlspeckv/open_store.hpp"
 
+#include <cstddef>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -9,7 +11,10 @@
 #include <unistd.h>
 
 #include "cxlspeckv/devices.hpp"
+#include "cxlspeckv/inspect.hpp"
 
+#include "store/records.hpp"
+#include "support/invariants.hpp"
 #include "support/store_fixture.hpp"
 
 namespace speckv {
@@ -104,6 +109,51 @@ TEST_F(OpenStore, a_name_shares_the_store_and_refuses_devices_that_cannot_be_sha
   EXPECT_EQ(open_store(described).error().code(), Code::invalid_argument);
   EXPECT_TRUE(remove_index_memory(described.name).ok());
   std::filesystem::remove("/dev/shm/speckv-open-store-" + mine);
+}
+
+TEST_F(OpenStore, a_shared_store_can_be_looked_at_from_outside) {
+  StoreConfig described = config({"dram:16K", "dram:256K"});
+  described.tiers[1].name = "slow-and-with-a-name-that-is-too-long";
+  described.name = "shm:/speckv-open-store-look-" + std::to_string(::getpid());
+  EXPECT_EQ(inspect_store(described.name).error().code(), Code::not_found);
+  {
+    auto store = open_store(described);
+    ASSERT_TRUE(store) << store.error().message();
+    ASSERT_EQ(save(**store, 20, false), Code::ok);
+    ASSERT_EQ(test::check_invariants(**store), "");
+    const auto seen = inspect_store(described.name);
+    ASSERT_TRUE(seen) << seen.error().message();
+    EXPECT_EQ(seen->processes, 1U);
+    ASSERT_EQ(seen->tiers.size(), 2U);
+    EXPECT_EQ(seen->tiers[0].name, "dram0");
+    EXPECT_EQ(seen->tiers[1].name, described.tiers[1].name.substr(0, 32));
+    for (std::size_t t = 0; t < 2; ++t) {
+      const TierStats told = (*store)->stats(t), &look = seen->tiers[t].stats;
+      EXPECT_EQ(look.capacity, told.capacity);
+      EXPECT_EQ(look.used, told.used);
+      EXPECT_EQ(look.blocks, told.blocks);
+      EXPECT_EQ(look.demotions_in, told.demotions_in);
+    }
+    EXPECT_GT(seen->tiers[1].stats.demotions_in, 0U);
+  }
+  EXPECT_EQ(inspect_store(described.name)->processes, 0U);
+  EXPECT_TRUE(remove_store(described.name).ok());
+}
+
+TEST(InspectIndex, refuses_what_is_no_index) {
+  std::vector<std::byte> front(index_front_bytes());
+  EXPECT_EQ(inspect_index(front).error().code(), Code::corrupted);
+  EXPECT_EQ(inspect_index(Bytes(front).first(front.size() - 1)).error().code(),
+            Code::corrupted);
+  std::mt19937_64 random(3);
+  for (std::byte& b : front)
+    b = static_cast<std::byte>(random());
+  for (const std::uint32_t tiers : {0U, 3U, 7U, ~0U}) {  // sound up to the records
+    const std::uint64_t magic = kIndexMagic;
+    std::memcpy(front.data() + offsetof(MappingHeader, magic), &magic, sizeof magic);
+    std::memcpy(front.data() + offsetof(MappingHeader, tiers), &tiers, sizeof tiers);
+    EXPECT_EQ(inspect_index(front).error().code(), Code::corrupted) << tiers;
+  }
 }
 
 TEST_F(OpenStore, a_shared_name_takes_dram_in_every_spelling) {

@@ -52,6 +52,13 @@ std::shared_ptr<Device> throttled(std::shared_ptr<Device> inner, LinkModel link)
 // attached is fresh. invalid_argument: exists with another size. busy: 64 processes are
 // attached. not_found: no such pool file. corrupted: its header is not ours.
 Result<IndexMemory> open_index_memory(std::string_view name, std::uint64_t bytes);
+// The first `bytes` of it as they are now, without attaching, and how many processes are
+// attached. not_found: nobody ever opened the name, or it was removed.
+struct IndexSnapshot {
+  std::vector<std::byte> bytes{};
+  std::uint32_t processes = 0;
+};
+Result<IndexSnapshot> peek_index_memory(std::string_view name, std::size_t bytes);
 // Forgets the name; attached processes keep what they have.
 Status remove_index_memory(std::string_view name);
 

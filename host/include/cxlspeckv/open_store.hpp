@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "cxlspeckv/inspect.hpp"
 #include "cxlspeckv/store.hpp"
 
 namespace speckv {
@@ -51,6 +52,10 @@ Result<StoreOptions> resolve_store(const StoreConfig& config);
 // resolve_store(), the shared index if there is a name, and BlockStore::open(). Any
 // thread.
 Result<std::unique_ptr<BlockStore>> open_store(const StoreConfig& config);
+
+// What its index says of a store of that name, whether or not it is open anywhere: a look
+// that changes nothing. not_found: there is none.
+Result<StoreInfo> inspect_store(const std::string& name);
 
 // Forgets a shared store: its index and its tiers in memory, not its pool files.
 // Processes that have it open keep what they have. not_found: there is none.

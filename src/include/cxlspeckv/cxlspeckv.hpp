@@ -12,4 +12,5 @@
 #include "cxlspeckv/operation.hpp"  // Operation, CompletionQueue: transfers in flight
 #include "cxlspeckv/store.hpp"      // BlockStore: blocks in, blocks out
 #include "cxlspeckv/sequence.hpp"   // Sequence, View: the KV of one request
+#include "cxlspeckv/inspect.hpp"    // StoreInfo, PoolInfo: a look from outside
 // clang-format on

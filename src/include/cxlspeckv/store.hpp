@@ -78,19 +78,6 @@ struct TierStats {
   bool fenced = false;
 };
 
-// What a persistent device says of itself, whoever wrote it.
-struct PoolInfo {
-  std::uint64_t id = 0;       // the pool's own number
-  std::uint64_t layouts = 0;  // a fingerprint of the layouts that it was made for
-  std::uint64_t capacity = 0, used = 0,
-                frame_bytes = 0;          // bytes: for frames, taken, filled
-  std::uint64_t blocks = 0, damaged = 0;  // records
-  std::uint32_t commits = 0;              // the number of the last one
-};
-// Reads the superblock and the records, and writes nothing. corrupted: not a pool, of
-// another version, or truncated.
-Result<PoolInfo> inspect_pool(Device& device);
-
 // Keeps a block from being evicted or moved while it lives. Movable; one thread.
 class [[nodiscard]] Pin;
 
