@@ -105,10 +105,11 @@ static bool speckv_soft_serve(struct speckv_queue *queue, u32 *budget)
 	speckv_soft_step(queue);
 	if (tail - state->completed > queue->depth)
 		return false;
-	while (state->fetched != tail && *budget) {
+	while (state->fetched != tail && *budget && READ_ONCE(state->enabled)) {
 		if (READ_ONCE(speckv_soft_of(queue)->fatal) || !speckv_soft_one(queue))
 			return false;
 		--*budget;
+		cond_resched();
 	}
 	return true;
 }
@@ -125,7 +126,7 @@ static void speckv_soft_work(struct work_struct *work)
 	if (!READ_ONCE(state->enabled))
 		return;
 	WRITE_ONCE(*need_kick, 0);
-	while (!READ_ONCE(speckv_soft_of(queue)->hold)) {
+	while (READ_ONCE(state->enabled) && !READ_ONCE(speckv_soft_of(queue)->hold)) {
 		good = speckv_soft_serve(queue, &budget);
 		speckv_queue_event(queue, speckv_soft_armed(queue));
 		if (!good) {

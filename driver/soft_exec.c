@@ -5,6 +5,7 @@
 
 #define SPECKV_SOFT_OPCODES	(SPECKV_OP_PREDICT + 1)
 #define SPECKV_SOFT_MAX_LAYER	SPECKV_SOFT_MAX_LENGTH
+#define SPECKV_SOFT_PIECE	(256U << 10)
 #define SPECKV_SOFT_ALIGNED	64	/* offsets of coded layers and of telemetry */
 
 struct speckv_mask {
@@ -247,6 +248,21 @@ static u16 speckv_write_check(struct speckv_soft *soft, const struct speckv_plac
 	return SPECKV_CPL_OK;
 }
 
+/* A large copy lets others have the CPU in between: not every kernel preempts. */
+static void speckv_copy_bytes(void *to, const void *from, u32 length)
+{
+	u32 piece;
+
+	while (length) {
+		piece = min(length, SPECKV_SOFT_PIECE);
+		memcpy(to, from, piece);
+		to += piece;
+		from += piece;
+		length -= piece;
+		cond_resched();
+	}
+}
+
 static u16 speckv_do_copy(struct speckv_soft *soft, const struct speckv_place *from,
 			  struct speckv_place *to, u32 length, u32 *result)
 {
@@ -257,7 +273,7 @@ static u16 speckv_do_copy(struct speckv_soft *soft, const struct speckv_place *f
 		code = speckv_write_check(soft, to);
 	if (code != SPECKV_CPL_OK)
 		return code;
-	memmove(to->region->cpu + to->offset, from->region->cpu + from->offset, length);
+	speckv_copy_bytes(to->region->cpu + to->offset, from->region->cpu + from->offset, length);
 	*result = length;
 	return SPECKV_CPL_OK;
 }
@@ -297,8 +313,11 @@ static u16 speckv_do_fill(struct speckv_soft *soft, const struct speckv_desc *de
 
 	if (code != SPECKV_CPL_OK)
 		return code;
-	for (i = 0; i + 8 <= to->length; i += 8)
+	for (i = 0; i + 8 <= to->length; i += 8) {
 		memcpy(at + i, &desc->fill.pattern, 8);
+		if (!(i % SPECKV_SOFT_PIECE))
+			cond_resched();
+	}
 	memcpy(at + i, &desc->fill.pattern, to->length - i);
 	*result = to->length;
 	return SPECKV_CPL_OK;

@@ -5,7 +5,7 @@ build    compiles driver/ against a Debian kernel's headers; any warning fails, 
 test     boots that kernel in QEMU, loads the module, runs PROGRAM (static), judges the console
 shell    the same with a shell, for people
 KERNEL is 6.1 or 6.12. Exit status: 0 good, 1 not (the console follows), 77 cannot be run here.
-SPECKV_TEST_SCALE reaches the program. Nothing is installed: fetch.py.
+SPECKV_TEST_SCALE reaches the program. A guest is killed after SPECKV_GUEST_TIMEOUT seconds (840).
 """
 
 import contextlib
@@ -109,7 +109,7 @@ def script(program):
 def test(root, series, program, arguments):
     scale = os.environ.get("SPECKV_TEST_SCALE", "1")
     words = " ".join(f"'{word}'" for word in arguments)
-    timeout = float(os.environ.get("SPECKV_GUEST_TIMEOUT", "600"))
+    timeout = float(os.environ.get("SPECKV_GUEST_TIMEOUT", "840"))
     with module(root, series) as (built, good, said):
         if not good:
             print("\n".join(said))

@@ -309,7 +309,7 @@ void wait_for(const Load& load, std::uint32_t more) {
 }
 
 TEST(Removal, UnbindAndBindUnderLoad) {
-  for (std::uint32_t round = 0; round < scaled(10); ++round) {
+  for (std::uint32_t round = 0; round < scaled(4); ++round) {
     Load load;
     std::vector<std::thread> threads;
     for (const Loader loader : kLoaders)
@@ -332,7 +332,7 @@ TEST(Removal, ResetUnderLoad) {
   std::vector<std::thread> threads;
   for (const Loader loader : kLoaders)
     threads.emplace_back(loader, kSecond, std::ref(load));
-  for (std::uint32_t round = 0; round < scaled(50); ++round) {
+  for (std::uint32_t round = 0; round < scaled(20); ++round) {
     wait_for(load, 50);
     EXPECT_TRUE(write_file("/sys/class/speckv/speckv1/reset", "1"));
   }

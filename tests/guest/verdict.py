@@ -36,7 +36,8 @@ def faults(status, console):
 def summary(console):
     """One line for people, and what was skipped."""
     passed = PASSED.search(console)
-    lines = [match.group(1).strip() for match in SKIPPED.finditer(console)]
+    lines = re.findall(r"^.*\(\d{4,} ms\)", console, re.M)  # what took longest
+    lines += [match.group(1).strip() for match in SKIPPED.finditer(console)]
     return "\n".join([f"{passed.group(1) if passed else 0} tests passed in the guest", *lines])
 
 
