@@ -1,8 +1,13 @@
 // The C++ side of python_bench.py: for each line of stdin, loads 64 blocks of 1 MiB from
 // DRAM eight times over, and prints the seconds.
+#include <cstdlib>
+#include <cstring>
 #include <iostream>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include <sys/mman.h>
 
 #include "cxlspeckv/cxlspeckv.hpp"
 #include "cxlspeckv/devices.hpp"
@@ -31,8 +36,13 @@ int serve() {
   options.tiers.push_back(std::move(tier));
   const auto store = *BlockStore::open(std::move(options));
 
-  std::vector<std::byte> memory(kBlocks * kLayout.bytes(), std::byte{7});
-  const RegionId region = *store->attach(memory);
+  // As NumPy allocates large arrays: with huge pages, where the kernel gives them.
+  constexpr std::size_t kBytes = kBlocks * kLayout.bytes(), kHuge = 2U << 20;
+  const std::unique_ptr<void, decltype(&std::free)> memory(
+      std::aligned_alloc(kHuge, kBytes), &std::free);
+  (void)::madvise(memory.get(), kBytes, MADV_HUGEPAGE);
+  std::memset(memory.get(), 7, kBytes);
+  const RegionId region = *store->attach({static_cast<std::byte*>(memory.get()), kBytes});
   std::vector<Segment> places;
   std::vector<BlockTransfer> blocks;
   for (std::size_t b = 0; b < kBlocks; ++b)
