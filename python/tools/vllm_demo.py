@@ -201,4 +201,5 @@ def main(site, *words):
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind
     main(pathlib.Path(sys.argv[1]).resolve(), *sys.argv[2:])

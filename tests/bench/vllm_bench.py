@@ -272,4 +272,5 @@ def main(build, *words):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no engine is left behind
     sys.exit(main(*sys.argv[1:]) if len(sys.argv) > 1 else __doc__)
