@@ -3,6 +3,8 @@
 #include <linux/debugfs.h>
 #include <linux/slab.h>
 #include "speckv_drv.h"
+#define CREATE_TRACE_POINTS
+#include "trace.h"
 
 static void speckv_card_release(struct device *dev)
 {

@@ -6,6 +6,7 @@
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include "speckv_drv.h"
+#include "trace.h"
 
 static void speckv_queue_free(struct kref *ref)
 {
@@ -85,6 +86,7 @@ static void speckv_queue_answer(struct speckv_queue *queue, u16 tag,
 	u16 code = speckv_cpl_code(cpl);
 	u32 at;
 
+	trace_speckv_complete(queue, code, le32_to_cpu(cpl->result));
 	answer.tag = cpu_to_le16(slot->tag);
 	answer.status = cpu_to_le16(code << 1);
 	switch (slot->kind) {
@@ -172,6 +174,7 @@ static void speckv_queue_halt(struct speckv_queue *queue, int error)
 	spin_unlock_irqrestore(&queue->lock, flags);
 	if (gone)
 		return;
+	trace_speckv_fault(queue, error);
 	queue->ctx->card->engine->queue_disable(queue);
 	spin_lock_irqsave(&queue->lock, flags);
 	if (queue->mode == SPECKV_QUEUE_BY_KERNEL) {
@@ -189,6 +192,7 @@ void speckv_queue_failed(struct speckv_queue *queue)
 
 	spin_lock_irqsave(&queue->lock, flags);
 	if (!queue->error) {
+		trace_speckv_fault(queue, -EIO);
 		queue->error = -EIO;
 		if (queue->mode == SPECKV_QUEUE_BY_KERNEL) {
 			speckv_queue_drain(queue);

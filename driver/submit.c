@@ -2,6 +2,7 @@
 /* What the kernel submits to queues for SUBMIT and REAP, io_uring and itself. */
 #include <linux/sched/signal.h>
 #include "speckv_drv.h"
+#include "trace.h"
 
 /* queue->lock held. 0, or why nothing can be submitted. */
 static int speckv_queue_closed(const struct speckv_queue *queue)
@@ -43,6 +44,7 @@ static void speckv_queue_enter(struct speckv_queue *queue, const struct speckv_d
 		mod_delayed_work(system_wq, &queue->watchdog,
 				 msecs_to_jiffies(speckv_timeout_ms));
 	}
+	trace_speckv_submit(queue, desc);
 	queue->tail++;
 	queue->ctx->card->engine->doorbell(queue, queue->tail);
 }

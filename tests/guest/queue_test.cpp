@@ -272,5 +272,32 @@ TEST(Queue, AnOverrunStopsTheQueueUntilItsReset) {
   EXPECT_EQ(cpl.tag, 5);
 }
 
+TEST(Tracing, SubmissionsAnswersAndFaultsAreTold) {
+  const std::string folder = "/sys/kernel/tracing/";
+  Fd(::open((folder + "trace").c_str(), O_WRONLY | O_TRUNC)).reset();
+  ASSERT_TRUE(write_file(folder + "events/speckv/enable", "1"));
+  const Fd card = open_card();
+  speckv_object args{};
+  args.id = make_queue(card, 8).out_id;
+  speckv_desc bad = nop(0);
+  bad.length = 77;
+  EXPECT_EQ(code_of(carry_out(card, args.id, bad)), SPECKV_CPL_BAD_DESC);
+  EXPECT_EQ(call(card, SPECKV_IOC_QUEUE_RESET, args), 0);
+  EXPECT_TRUE(write_file(folder + "events/speckv/enable", "0"));
+  const std::string told = read_file(folder + "trace");
+  for (const char* event : {"speckv_submit: queue=", "opcode=0 length=77",
+                            "speckv_complete: queue=", "code=1 result=0",
+                            "speckv_fault: queue=", "error=-5"}) {
+    EXPECT_NE(told.find(event), std::string::npos) << event << " in\n" << told;
+  }
+}
+
+TEST(Debugfs, RingsAreShown) {
+  const Fd card = open_card();
+  const MappedQueue mapped(card, 32);
+  const std::string rings = read_file(std::string(kDebugfs) + "rings");
+  EXPECT_NE(rings.find("depth 32 mapped error 0"), std::string::npos) << rings;
+}
+
 }  // namespace
 }  // namespace guest
