@@ -48,11 +48,11 @@ class Ring {
 
   // Rings the doorbell. True: the engine sleeps and must be kicked.
   bool publish() noexcept {
-    word(engine::doorbell::kTail).store(tail_, std::memory_order_release);
-    if (!need_kick_) return false;
-    // Pairs with the engine's barrier between setting need_kick and its last look.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    return word(engine::doorbell::kNeedKick).load(std::memory_order_relaxed) != 0;
+    // seq_cst, as are the engine's store to need_kick and its last look at the tail: one
+    // of the two sees the other's.
+    word(engine::doorbell::kTail).store(tail_, std::memory_order_seq_cst);
+    return need_kick_ &&
+           word(engine::doorbell::kNeedKick).load(std::memory_order_seq_cst) != 0;
   }
 
   bool ready() const noexcept { return phase_is_mine(load_first()); }
@@ -71,9 +71,8 @@ class Ring {
 
   // Asks for an interrupt at the next completion. False: it is there already.
   bool arm() noexcept {
-    word(engine::doorbell::kArm).store(taken_ + 1, std::memory_order_release);
-    // Pairs with the engine's barrier between a completion and its look at `arm`.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    // seq_cst, as are the engine's store of a completion and its look at `arm`.
+    word(engine::doorbell::kArm).store(taken_ + 1, std::memory_order_seq_cst);
     return !ready();
   }
 
@@ -90,9 +89,9 @@ class Ring {
   std::byte* slot() const noexcept {
     return completions_ + std::size_t{taken_ % depth_} * engine::CompletionEntry::kBytes;
   }
-  // Acquire: what it answers, and what the descriptor wrote, is seen after it.
+  // Acquire, and more for arm(): what the descriptor wrote is seen after it.
   std::uint64_t load_first() const noexcept {
-    return word64(slot()).load(std::memory_order_acquire);
+    return word64(slot()).load(std::memory_order_seq_cst);
   }
   bool phase_is_mine(std::uint64_t first) const noexcept {
     std::byte raw[8];

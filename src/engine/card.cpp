@@ -56,7 +56,8 @@ bool Card::serve(std::uint32_t number) noexcept {
   QueuePair& queue = state_->queues[number];
   if (queue.state != QueueState::ready) return false;
   ring_step(number);
-  const std::uint32_t tail = doorbells_[number].tail.load(std::memory_order_acquire);
+  // Acquire for the descriptors; seq_cst for the look after set_need_kick().
+  const std::uint32_t tail = doorbells_[number].tail.load(std::memory_order_seq_cst);
   if (tail == queue.fetched) {
     fire(number);  // it may have been armed since its last completion
     return false;
@@ -85,9 +86,8 @@ void Card::ring_step(std::uint32_t number) noexcept {
 void Card::fire(std::uint32_t number) noexcept {
   QueuePair& queue = state_->queues[number];
   if (queue::kControlInterrupt.get(queue.control) == 0) return;
-  // Pairs with the host's barrier between arming and its last look at the ring.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  const std::uint32_t arm = doorbells_[number].arm.load(std::memory_order_acquire);
+  // seq_cst, as is the store of the completion: the host arms, then looks at the ring.
+  const std::uint32_t arm = doorbells_[number].arm.load(std::memory_order_seq_cst);
   if (arm == queue.fired || later(arm, queue.completed)) return;
   queue.fired = arm;
   state_->counters.add(Counter::interrupts);
@@ -146,7 +146,7 @@ bool Card::complete(std::uint32_t number, std::uint16_t tag,
   std::memcpy(&first, raw, 8);
   std::memcpy(&second, raw + 8, 8);
   store_half(bytes.data() + 8, second, std::memory_order_relaxed);
-  store_half(bytes.data(), first, std::memory_order_release);
+  store_half(bytes.data(), first, std::memory_order_seq_cst);
   ++queue.completed;
   state_->counters.add(Counter::completions);
   if (!ok) state_->counters.add(Counter::failures);
@@ -156,10 +156,9 @@ bool Card::complete(std::uint32_t number, std::uint16_t tag,
 void Card::set_need_kick(bool sleeping) noexcept {
   for (std::uint32_t number = 0; number < kMaxQueues; ++number) {
     if (state_->queues[number].state != QueueState::ready) continue;
-    doorbells_[number].need_kick.store(sleeping ? 1 : 0, std::memory_order_relaxed);
+    // seq_cst, as is the next look at the tail: the host stores it, then looks here.
+    doorbells_[number].need_kick.store(sleeping ? 1 : 0, std::memory_order_seq_cst);
   }
-  // Pairs with the host's barrier between storing a tail and looking at need_kick.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
 // ---- Errors

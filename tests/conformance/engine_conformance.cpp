@@ -426,7 +426,7 @@ TEST_P(EngineConformance, what_was_prefetched_reads_as_what_was_written_last) {
 TEST_P(EngineConformance, many_threads_each_get_every_answer_once) {
   constexpr int kThreads = 8;
   const bool alone = std::string_view(GetParam().name) == "model";  // for one thread
-  const auto count = std::max<std::uint64_t>(2000, scaled(1e6) / kThreads);
+  const auto count = std::max<std::uint64_t>(2000, scaled(3e5) / kThreads);
   std::vector<std::unique_ptr<QueueUnderTest>> queues;
   for (int i = 0; i < kThreads; ++i)
     queues.push_back(engine_->open_queue(kTenant, 6));
