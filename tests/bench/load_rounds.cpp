@@ -36,11 +36,14 @@ int serve() {
   options.tiers.push_back(std::move(tier));
   const auto store = *BlockStore::open(std::move(options));
 
-  // As NumPy allocates large arrays: with huge pages, where the kernel gives them.
-  constexpr std::size_t kBytes = kBlocks * kLayout.bytes(), kHuge = 2U << 20;
-  const std::unique_ptr<void, decltype(&std::free)> memory(
-      std::aligned_alloc(kHuge, kBytes), &std::free);
-  (void)::madvise(memory.get(), kBytes, MADV_HUGEPAGE);
+  // As NumPy allocates large arrays: from malloc, with huge pages where the kernel gives
+  // them.
+  constexpr std::size_t kBytes = kBlocks * kLayout.bytes(), kPage = 4096;
+  const std::unique_ptr<void, decltype(&std::free)> memory(std::malloc(kBytes),
+                                                           &std::free);
+  const std::size_t skip = kPage - reinterpret_cast<std::uintptr_t>(memory.get()) % kPage;
+  (void)::madvise(static_cast<std::byte*>(memory.get()) + skip, kBytes - skip,
+                  MADV_HUGEPAGE);
   std::memset(memory.get(), 7, kBytes);
   const RegionId region = *store->attach({static_cast<std::byte*>(memory.get()), kBytes});
   std::vector<Segment> places;

@@ -1,5 +1,6 @@
 """Sequences: append, write, seal, fork, truncate, view."""
 
+import contextlib
 import gc
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_truncate_reopens_a_block(store, layout):
     got = read(sequence, layout)[0]
     assert np.array_equal(got[:, :, :18], before[0][:, :, :18])
     assert np.array_equal(got[:, :, 18:], after[0])
+
+
+def test_staged_blocks_are_viewed(layout, tmp_path):
+    """More sequences than the fast tier holds: what has sunk comes back as it was."""
+    tiers = ["dram:512K", f"file:{tmp_path}/pool?size=32M"]
+    with kv.BlockStore([layout], tiers) as store:
+        several = [kv.Sequence(store, model=str(i)) for i in range(12)]
+        written = [fill(one, layout, np.arange(64), seed) for seed, one in enumerate(several)]
+        assert store.stats(1).blocks > 0
+        for one, wanted in zip(several, written, strict=True):
+            with contextlib.suppress(kv.Busy):
+                one.stage()
+            assert np.array_equal(read(one, layout)[1], wanted[1])
 
 
 def test_rows_that_are_not_in_the_tail_are_refused(store, layout):
