@@ -56,7 +56,7 @@ Memory::Run Memory::device_run(const Place& place, std::uint64_t at, bool writin
     written(address, length);
     return {device_.subspan(address, length), Answer::ok};
   }
-  if (!tags_.empty()) {
+  if (lines_ != 0) {  // else the whole range lies together
     const std::uint64_t line = address / kLine, within = address % kLine;
     length = std::min(length, kLine - within);
     const std::size_t slot = line % tags_.size();
@@ -176,6 +176,7 @@ Answer Memory::prefetch(const Place& from) {
     if (!inside(line * kLine, kLine) || poisoned(line * kLine, kLine)) continue;
     if (tags_[slot] == line + 1) continue;
     std::memcpy(buffer_.data() + slot * kLine, device_.data() + line * kLine, kLine);
+    if (tags_[slot] == 0) ++lines_;
     tags_[slot] = line + 1;
     counters_.add(Counter::buffer_filled, kLine);
   }
@@ -185,14 +186,17 @@ Answer Memory::prefetch(const Place& from) {
 // A write goes to device memory; what the fast buffer has of it is no longer true, and
 // poison that it covers is gone.
 void Memory::written(std::uint64_t address, std::uint64_t length) noexcept {
-  if (!tags_.empty()) {
+  if (lines_ != 0) {
     const std::uint64_t first = address / kLine, last = (address + length - 1) / kLine;
     if (last - first >= tags_.size()) {
       std::fill(tags_.begin(), tags_.end(), 0);
+      lines_ = 0;
     } else {
       for (std::uint64_t line = first; line <= last; ++line) {
         std::uint64_t& tag = tags_[line % tags_.size()];
-        if (tag == line + 1) tag = 0;
+        if (tag != line + 1) continue;
+        tag = 0;
+        --lines_;
       }
     }
   }
@@ -206,6 +210,7 @@ void Memory::written(std::uint64_t address, std::uint64_t length) noexcept {
 
 void Memory::forget() noexcept {
   std::fill(tags_.begin(), tags_.end(), 0);
+  lines_ = 0;
   poison_count_ = 0;
   fail_read_ = fail_write_ = false;
 }

@@ -88,6 +88,7 @@ class Memory {
   Counters& counters_;
   std::vector<std::byte> buffer_;
   std::vector<std::uint64_t> tags_;  // by line of the buffer: device line + 1, or 0
+  std::size_t lines_ = 0;            // tags that are not 0
   // Device addresses / kPoisoned. More than fit are injected in vain.
   std::array<std::uint64_t, 64> poison_{};
   std::size_t poison_count_ = 0;
