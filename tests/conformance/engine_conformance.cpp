@@ -198,6 +198,11 @@ TEST_P(EngineConformance, a_codec_writes_no_byte_beyond_its_room) {
 }
 
 TEST_P(EngineConformance, what_a_codec_cannot_carry_or_read_is_said) {
+  for (const CodecId lossy : {CodecId::int8, CodecId::kvq4}) {
+    if ((facts_.codecs >> static_cast<unsigned>(lossy) & 1) == 0) {
+      GTEST_SKIP() << "no lossy codecs";
+    }
+  }
   const BlockLayout layout = Layers::layouts()[0];
   auto plain = make_block(layout, Fill::normal, 10);
   plain[101] = std::byte{0x7F};  // with the byte before it: a NaN or an infinity
@@ -384,13 +389,15 @@ TEST_P(EngineConformance, a_region_is_its_tenants_and_for_what_it_allows) {
   const std::vector<std::byte> secret(theirs.begin(), theirs.end());
   const std::uint32_t other = engine_->host_region(kOther, theirs);
   const std::uint32_t source = engine_->host_region(kTenant, host_, {true, false});
-  const std::uint32_t sink = engine_->host_region(kTenant, host_, {false, true});
   EXPECT_EQ(answer(copy(other, 0, host_id_, 0, 64)), Answer::bad_region);
   EXPECT_EQ(answer(copy(host_id_, 0, other, 0, 64)), Answer::bad_region);
   EXPECT_EQ(answer(copy(source, 0, card_id_, 0, 64)), Answer::ok);
   EXPECT_EQ(answer(copy(card_id_, 0, source, 0, 64)), Answer::bad_region);
-  EXPECT_EQ(answer(copy(card_id_, 0, sink, 0, 64)), Answer::ok);
-  EXPECT_EQ(answer(copy(sink, 0, card_id_, 0, 64)), Answer::bad_region);
+  if (engine_->has_write_only_regions()) {
+    const std::uint32_t sink = engine_->host_region(kTenant, host_, {false, true});
+    EXPECT_EQ(answer(copy(card_id_, 0, sink, 0, 64)), Answer::ok);
+    EXPECT_EQ(answer(copy(sink, 0, card_id_, 0, 64)), Answer::bad_region);
+  }
   EXPECT_TRUE(std::ranges::equal(theirs, secret));
   const auto queue = engine_->open_queue(kOther, 4);
   EXPECT_EQ(run(*queue, {copy(other, 0, other, 2048, 64)})[0].answer, Answer::ok);

@@ -2,7 +2,7 @@
 """The driver in a real kernel: guest.py ROOT build|test|shell KERNEL [PROGRAM [ARGUMENT...]]
 
 build    compiles driver/ against a Debian kernel's headers; any warning fails, sparse's too
-test     boots that kernel in QEMU, loads the module, runs PROGRAM (static), judges the console
+test     boots that kernel in QEMU, loads the module, runs PROGRAM, judges the console
 shell    the same with a shell, for people
 KERNEL is 6.1 or 6.12. Exit status: 0 good, 1 not (the console follows), 77 cannot be run here.
 SPECKV_TEST_SCALE reaches the program. A guest is killed after SPECKV_GUEST_TIMEOUT seconds (840).
@@ -106,6 +106,13 @@ def script(program):
     return text.replace("@MODULE@", MODULE).replace("@PROGRAM@", program)
 
 
+def libraries(program):
+    """The shared libraries of a program, at the places where its loader looks; {} if static."""
+    done = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
+    names = re.findall(r"(/\S+) \(0x", done.stdout) if done.returncode == 0 else []
+    return {name.lstrip("/"): pathlib.Path(name).read_bytes() for name in names}
+
+
 def test(root, series, program, arguments):
     scale = os.environ.get("SPECKV_TEST_SCALE", "1")
     words = " ".join(f"'{word}'" for word in arguments)
@@ -114,7 +121,8 @@ def test(root, series, program, arguments):
         if not good:
             print("\n".join(said))
             return 1
-        files = {"speckv.ko": built.read_bytes(), "program": program.read_bytes()}
+        files = {"speckv.ko": built.read_bytes(), "program": program.read_bytes(),
+                 **libraries(program)}
     status, console = boot(series, files, script(f"SPECKV_TEST_SCALE={scale} /program {words}"),
                            timeout)
     faults = verdict.faults(status, console)

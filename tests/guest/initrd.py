@@ -1,6 +1,7 @@
 """An initramfs: busybox, an init script and files, as a gzipped cpio archive."""
 
 import gzip
+import pathlib
 import stat
 
 FOLDERS = ("bin", "dev", "proc", "sys", "tmp")
@@ -15,11 +16,13 @@ def entry(name, mode, data, number):
 
 
 def archive(busybox, init, files):
-    """The bytes of an archive. files: name in the root folder -> its bytes."""
+    """The bytes of an archive. files: path below the root folder -> its bytes."""
     members = [(name, stat.S_IFDIR | 0o755, b"") for name in FOLDERS]
     members.append(("bin/busybox", stat.S_IFREG | 0o755, busybox.read_bytes()))
     members.append(("bin/sh", stat.S_IFLNK | 0o777, b"busybox"))
     members.append(("init", stat.S_IFREG | 0o755, init.encode()))
+    parents = {str(parent) for name in files for parent in pathlib.PurePosixPath(name).parents}
+    members += [(name, stat.S_IFDIR | 0o755, b"") for name in sorted(parents - {".", *FOLDERS})]
     members += [(name, stat.S_IFREG | 0o755, data) for name, data in files.items()]
     parts = [entry(name, mode, data, i + 1) for i, (name, mode, data) in enumerate(members)]
     parts.append(entry("TRAILER!!!", 0, b"", 0))

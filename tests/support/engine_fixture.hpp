@@ -24,10 +24,15 @@ inline void PrintTo(const EngineCase& c, std::ostream* out) {
 
 constexpr std::uint64_t kCardBytes = 1U << 20, kHostBytes = 256U << 10;
 
+#ifdef SPECKV_DRIVER_ENGINE  // in a guest kernel: tests/guest
+std::unique_ptr<EngineUnderTest> driver_engine();
+inline const EngineCase kEngines[] = {{"driver", driver_engine}};
+#else
 inline const EngineCase kEngines[] = {
     {"model", [] { return engine_on(model_bar0(kCardBytes)); }},
     {"soft", [] { return engine_on(soft_bar0(kCardBytes)); }},
 };
+#endif
 
 class EngineFixture : public testing::TestWithParam<EngineCase> {
  protected:

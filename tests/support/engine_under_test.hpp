@@ -77,6 +77,8 @@ class EngineUnderTest {
                                     Access access = {}) = 0;
   virtual std::uint32_t card_region(std::uint32_t tenant, std::uint64_t offset,
                                     std::uint64_t length, Access access = {}) = 0;
+  // Whether Access{false, true} can be had: the kernel interface does not offer it.
+  virtual bool has_write_only_regions() const { return true; }
   virtual void drop_region(std::uint32_t id) = 0;
   virtual std::unique_ptr<QueueUnderTest> open_queue(std::uint32_t tenant,
                                                      std::uint32_t depth_log2) = 0;
