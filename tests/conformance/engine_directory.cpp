@@ -295,6 +295,21 @@ TEST_P(EngineDirectory, hints_decide_what_is_kept_and_what_is_fetched) {
     EXPECT_EQ(answer(d), Answer::ok);
     EXPECT_EQ(hint(Hint::hot, block(1, 5)).answer, Answer::ok);
     EXPECT_EQ(step(11), 0U);
+    // Written again, it is not in the buffer any more.
+    ASSERT_EQ(settle(block(1, 5)), Answer::ok);
+    EXPECT_EQ(hint(Hint::hot, block(1, 5)).answer, Answer::ok);
+    EXPECT_EQ(step(12), 1U);
+    EXPECT_EQ(report(Report::prefetches).size(), 1U);
+    // Nor after it was not wanted for long.
+    EXPECT_EQ(answer(d), Answer::ok);
+    EXPECT_EQ(hint(Hint::hot, block(1, 5)).answer, Answer::ok);
+    EXPECT_EQ(step(13), 0U);
+    (void)step(2000);
+    EXPECT_EQ(hint(Hint::hot, block(1, 5)).answer, Answer::ok);
+    EXPECT_EQ(step(2001), 1U);
+    const auto again = report(Report::prefetches);
+    ASSERT_EQ(again.size(), 1U);
+    EXPECT_EQ(address_of(again[0]), block(1, 5));
   }
 }
 

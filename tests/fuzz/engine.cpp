@@ -114,8 +114,8 @@ class Host {
     }
     drain();
     if (wild_) {
-      for (std::uint32_t offset = 0; offset < kBar0Bytes; offset += 4)
-        (void)card_.read32(offset);
+      for (std::uint32_t at = 0; at < kBar0Bytes; at += at < kMsixTableWindow ? 4 : 508)
+        (void)card_.read32(at);
       return;
     }
     require(submitted_ == taken_, "a descriptor is not answered");
