@@ -42,7 +42,8 @@ def run(command, what, **options):
 def finished(folder):
     """Yields a folder to fill, or None if that was done before. All or nothing; one at a time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(folder.name + ".lock"), "w", encoding="utf-8") as lock:
+    # One lock for all: what is fetched passes through apt's folders, which are shared.
+    with open(folder.parent / "fetch.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.is_dir():
             yield None
