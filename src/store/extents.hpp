@@ -38,7 +38,6 @@ class Extents {
   std::uint32_t rebuild(std::uint32_t units);
 
   std::uint32_t used_units() const noexcept { return header_.used_units; }
-  std::uint32_t total_units() const noexcept { return header_.units; }
 
   // Takes over node `index` as used, for recovery; rebuild() must follow.
   Node& claim(std::uint32_t index) noexcept;

@@ -188,7 +188,7 @@ void Mover::start_demotions() {
   for (std::uint32_t from = 0; from < number_; ++from) {
     if (table_.demotion_target(from) != number_) continue;
     TierState& source = table_.tier(from);
-    const std::uint32_t total = source.extents().total_units();
+    const std::uint32_t total = source.geometry.units;
     const bool pressed = (relieve_.load() >> from & 1U) != 0;
     std::uint64_t largest = 0;
     for (const BlockLayout& layout : services_.layouts) {
