@@ -6,6 +6,7 @@
 #include <linux/log2.h>
 #include <linux/minmax.h>
 #include <linux/types.h>
+#include "card_codes.h"
 #include "regs.h"
 
 struct speckv_score_weights {

@@ -19,6 +19,7 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
+#include "card_codes.h"
 #include "compat.h"
 #include "regs.h"
 #include "ring.h"

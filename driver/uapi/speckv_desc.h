@@ -4,89 +4,9 @@
 #define _UAPI_SPECKV_DESC_H
 
 #include <linux/types.h>
+#include "speckv_codes.h"
 
 /* Read and written by the card, hence little-endian: docs/queue-protocol.md. */
-
-/* Opcodes */
-#define SPECKV_OP_NOP		0
-#define SPECKV_OP_COPY		1
-#define SPECKV_OP_ENCODE	2
-#define SPECKV_OP_DECODE	3
-#define SPECKV_OP_PREFETCH	4
-#define SPECKV_OP_FILL		5
-#define SPECKV_OP_FENCE		6
-#define SPECKV_OP_STEP		8
-#define SPECKV_OP_HINT		9
-#define SPECKV_OP_WEIGHTS	10
-#define SPECKV_OP_TELEMETRY	11
-#define SPECKV_OP_PREDICT	12
-
-/* Descriptor flags */
-/* address and tokens name the block at the card's side of the transfer. */
-#define SPECKV_DESC_NAMED	0x1
-#define SPECKV_DESC_CHECK	0x2	/* The coded bytes must have the checksum crc. */
-
-/* Hints */
-#define SPECKV_HINT_HOT			1	/* Used now, and often. */
-#define SPECKV_HINT_EVICTABLE		2	/* Not wanted until it is used again. */
-#define SPECKV_HINT_PREFETCHABLE	3	/* Wanted at the step given. */
-/* One more reference: not to be evicted. 255 of them stay for ever. */
-#define SPECKV_HINT_SHARE		4
-#define SPECKV_HINT_UNSHARE		5	/* One reference less. */
-/* The blocks are gone. All or nothing: busy if one has references. */
-#define SPECKV_HINT_FORGET		6
-
-/* Reports */
-#define SPECKV_REPORT_COUNTERS		0	/* One telemetry record. */
-/* Candidates for eviction, as many as fit and there are, oldest first. */
-#define SPECKV_REPORT_VICTIMS		1
-#define SPECKV_REPORT_PREFETCHES	2	/* Candidates for prefetching, likewise. */
-
-/* Codecs */
-#define SPECKV_CODEC_RAW		1	/* The plain bytes. */
-#define SPECKV_CODEC_INT8		2	/* One byte a value. */
-#define SPECKV_CODEC_INT8_DELTA_RLE	3	/* The same, as run lengths of differences. */
-#define SPECKV_CODEC_KVQ4		4	/* Half a byte a value. */
-
-/* Data types */
-#define SPECKV_DTYPE_F16	0
-#define SPECKV_DTYPE_BF16	1
-#define SPECKV_DTYPE_F32	2
-#define SPECKV_DTYPE_F8E4M3	3
-
-/* Block kinds */
-#define SPECKV_KIND_KV		0	/* K, then V. */
-#define SPECKV_KIND_LATENT	1	/* One row a token. */
-#define SPECKV_KIND_INTERLEAVED	2	/* K and V of each token side by side. */
-
-/* Completion codes */
-#define SPECKV_CPL_OK		0	/* Done. */
-#define SPECKV_CPL_BAD_DESC	1	/* Opcode, flags, a field, or a bit that must be 0. */
-/* No such region, outside of it, or not to be read or written so. */
-#define SPECKV_CPL_BAD_REGION	2
-#define SPECKV_CPL_CORRUPTED	3	/* The source did not decode, or has another checksum. */
-#define SPECKV_CPL_POISON	4	/* Memory that cannot be corrected. */
-/* Given by the driver to what a reset left unanswered; no engine writes it. */
-#define SPECKV_CPL_ABORTED	5
-/* The opcode, codec or layout is not one of this engine's. */
-#define SPECKV_CPL_UNSUPPORTED	6
-/* More than room or length, or the directory has no place for the block. */
-#define SPECKV_CPL_NO_SPACE	7
-#define SPECKV_CPL_NOT_FOUND	8	/* No block of that name, or no reference to give back. */
-#define SPECKV_CPL_BUSY		9	/* The block has references. */
-/* The codec cannot carry these values (a NaN, an infinity). */
-#define SPECKV_CPL_UNENCODABLE	10
-#define SPECKV_CPL_BUS_ERROR	11	/* A read or write of host memory failed. */
-
-/* Features */
-/* Completions carry checksums, and CHECK is carried out. */
-#define SPECKV_FEATURE_CRC		0x1
-#define SPECKV_FEATURE_PAGED		0x2	/* Regions may be paged. */
-#define SPECKV_FEATURE_NEED_KICK	0x4	/* The doorbell page is memory; see need_kick. */
-#define SPECKV_FEATURE_INJECT		0x8	/* The inject register works. */
-/* Directory, scorer and the opcodes that reach them; NAMED. */
-#define SPECKV_FEATURE_DIRECTORY	0x10
-#define SPECKV_FEATURE_COALESCE		0x20	/* Interrupts can wait for more completions. */
 
 /* One unit of work; each opcode reads some fields, and all else is 0. */
 

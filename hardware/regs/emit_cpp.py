@@ -1,4 +1,4 @@
-"""src/engine/contract.hpp: the contract for the golden engine and its tests."""
+"""The contract for the golden engine and its tests, in C++: one function a header."""
 
 import emit
 
@@ -113,22 +113,24 @@ def address(s):
     return text + f"inline constexpr unsigned kBits = {at};\n}}\n"
 
 
-def contract(s, origin):
+def header(origin, name, what, body, includes):
+    lines = "".join(f"#include {i}\n" if i else "\n" for i in includes)
+    return (f"// clang-format off\n// {origin}\n"
+            f"// engine/{name} -- {what} (docs/queue-protocol.md).\n#pragma once\n\n{lines}\n"
+            f"namespace speckv::engine {{\n\n{body}\n}}  // namespace speckv::engine\n")
+
+
+def contract_codes(s, origin):
     c = s["contract"]
-    text = f"// {origin}\n" + """// engine/contract.hpp -- the device contract (docs/queue-protocol.md), as C++.
-// clang-format off
-#pragma once
+    text = constants([("contract_id", f"{c['id']:#x}"), ("contract_major", c["major"]),
+                      ("contract_minor", c["minor"]), ("vectors", s["pci"]["vectors"])])
+    text += constants((f"max_{name}", value) for name, value in s["limits"].items())
+    text += constants((f"score_{name}", value) for name, value in s["score"].items())
+    return header(origin, "codes.hpp", "identity, limits and numbers with a meaning",
+                  text + "\n" + codes(s), ["<cstdint>"])
 
-#include <array>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
 
-#include "base/endian.hpp"
-
-namespace speckv::engine {
-
-// Bits of a register, or of an address.
+FIELD = """// Bits of a register, of an address or of a word in memory.
 struct Field {
   unsigned low = 0, width = 0;
   constexpr std::uint64_t mask() const noexcept {
@@ -143,13 +145,20 @@ struct Field {
 };
 
 """
-    text += constants([("contract_id", f"{c['id']:#x}"), ("contract_major", c["major"]),
-                       ("contract_minor", c["minor"]), ("vectors", s["pci"]["vectors"])])
-    text += constants((f"max_{name}", value) for name, value in s["limits"].items())
-    text += constants((f"score_{name}", value) for name, value in s["score"].items())
-    text += "\n" + codes(s) + "\n" + windows(s) + "\n" + registers(s) + "\n" + address(s) + "\n"
-    text += structure("Descriptor", s["descriptor"]["field"], s["descriptor"]["bytes"],
-                      "One unit of work. Which fields count is decided by the opcode.") + "\n"
+
+
+def contract_bar0(s, origin):
+    body = FIELD + windows(s) + "\n" + registers(s) + "\n" + address(s)
+    return header(origin, "bar0.hpp", "where the registers lie, and their fields", body,
+                  ["<cstdint>"])
+
+
+STRUCTURES = ["<array>", "<cstddef>", "<cstdint>", "<cstring>", "", '"base/endian.hpp"']
+
+
+def contract_descriptor(s, origin):
+    text = structure("Descriptor", s["descriptor"]["field"], s["descriptor"]["bytes"],
+                     "One unit of work. Which fields count is decided by the opcode.") + "\n"
     text += mask_tables(s) + "\n"
     text += structure("CompletionEntry", s["completion"]["field"], s["completion"]["bytes"],
                       "Its answer. status: bit 0 is the phase, the others an Answer.")
@@ -159,7 +168,12 @@ struct Field {
             high, low = bits["bits"]
             text += (f"inline constexpr Field k{pascal(f['name'])}{pascal(bits['name'])}"
                      f"{{{low}, {high - low + 1}}};\n")
-    text += "}\n"
-    for r in s["record"]:
-        text += "\n" + structure(pascal(r["name"]), emit.record_fields(r), r["bytes"], r["doc"])
-    return text + "\n}  // namespace speckv::engine\n"
+    return header(origin, "descriptor.hpp", "what is asked of a card, and its answer",
+                  text + "}\n", STRUCTURES + ['"engine/bar0.hpp"'])
+
+
+def contract_records(s, origin):
+    body = "\n".join(structure(pascal(r["name"]), emit.record_fields(r), r["bytes"], r["doc"])
+                     for r in s["record"])
+    return header(origin, "records.hpp", "what a card writes when asked for a report", body,
+                  STRUCTURES[1:])

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "card.hpp"
+#include "card_codes.h"
 
 namespace guest {
 namespace {

@@ -12,6 +12,7 @@
 #include "cxlspeckv/address.hpp"
 #include "cxlspeckv/codec.hpp"
 
+#include "../driver/card_codes.h"
 #include "../driver/regs.h"
 #include "../driver/uapi/speckv_ioctl.h"
 
