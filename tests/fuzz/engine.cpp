@@ -4,25 +4,19 @@
 // The input is a list of actions. The first byte of each chooses: a descriptor as 64 raw
 // bytes, or one that is sound but for a few edits; a doorbell; a register; some work.
 #include <array>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "engine/card.hpp"
+#include "require.hpp"
 
 using namespace speckv;
 using namespace speckv::engine;
+using speckv::test::require;
 
 namespace {
-
-void require(bool right, const char* what) {
-  if (right) return;
-  std::fprintf(stderr, "%s\n", what);
-  std::abort();
-}
 
 constexpr std::uint32_t kDepthLog2 = 3, kDepth = 1U << kDepthLog2;
 constexpr std::uint64_t kBase = 0x100000;  // bus address of the arena

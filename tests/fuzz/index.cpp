@@ -3,12 +3,10 @@
 //
 // The input is a list of edits, 5 bytes each: a region of the mapping, a place in it (2
 // bytes, big-endian), a value, and how it is applied.
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
+#include "require.hpp"
 #include "store/impl.hpp"
-#include "support/store_fixture.hpp"
 
 using namespace speckv;
 using namespace speckv::test;
@@ -16,12 +14,6 @@ using namespace speckv::test;
 namespace {
 
 constexpr std::uint64_t kBlocks = 12;
-
-void require(bool right, const char* what) {
-  if (right) return;
-  std::fprintf(stderr, "%s\n", what);
-  std::abort();
-}
 
 // Memory that outlives the stores on it, as a shared mapping does.
 struct Left {
@@ -101,17 +93,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (rest[4] % 8 == 2) std::memset(left.index.data() + at, rest[3], 4);
   }
   StoreUnderTest store(options_on(left, false));
-  if (!store) {
-    const Code code = store.error().code();
-    require(code == Code::corrupted || code == Code::invalid_argument, "odd refusal");
-    return 0;
-  }
-  for (std::uint64_t n = 0; n < kBlocks; ++n) {
-    const Code code = store.load(n);
-    require(code == Code::ok || code == Code::not_found || code == Code::corrupted ||
-                code == Code::invalid_argument,
-            "a load answered oddly, or with wrong bytes");
-  }
+  if (!opens(store)) return 0;
+  require_right_or_refused(store, kBlocks);
   const Code saved = store.save(100);
   require(saved == Code::ok || saved == Code::no_space, "it cannot go on");
   require(saved != Code::ok || store.load(100) == Code::ok, "it lost what it saved");

@@ -4,13 +4,12 @@
 // The input edits a good pool: a byte of flags, then 4 bytes an edit (place, place,
 // value, how). The flags say whether checksums are made right again, so that the fields
 // behind them are reached, too; an input that is as long as the table replaces it whole.
-#include <cstdlib>
 #include <cstring>
 
 #include "base/checksum.hpp"
 #include "base/endian.hpp"
+#include "require.hpp"
 #include "support/invariants.hpp"
-#include "support/store_fixture.hpp"
 
 using namespace speckv;
 using namespace speckv::test;
@@ -21,12 +20,6 @@ using Kind = HeapDevice::Kind;
 
 constexpr std::uint64_t kPool = 96 << 10, kTable = 8192, kMeta = kTable + 4096;
 constexpr std::uint64_t kBlocks = 12;
-
-void require(bool right, const char* what) {
-  if (right) return;
-  std::fprintf(stderr, "%s\n", what);
-  std::abort();
-}
 
 StoreOptions options_on(std::shared_ptr<Device> device) {
   StoreOptions options;
@@ -93,17 +86,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fix_checksums(device->raw(), data[0]);
 
   StoreUnderTest store(options_on(device));
-  if (!store) {
-    const Code code = store.error().code();
-    require(code == Code::corrupted || code == Code::invalid_argument, "odd refusal");
-    return 0;
-  }
-  for (std::uint64_t n = 0; n < kBlocks; ++n) {
-    const Code code = store.load(n);
-    require(code == Code::ok || code == Code::not_found || code == Code::corrupted ||
-                code == Code::invalid_argument,
-            "a load answered oddly, or with wrong bytes");
-  }
+  if (!opens(store)) return 0;
+  require_right_or_refused(store, kBlocks);
   // It goes on as a pool.
   require(store.save(100) == Code::ok && store.load(100) == Code::ok, "it cannot go on");
   const std::string faults = check_invariants(*store);

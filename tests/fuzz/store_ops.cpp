@@ -1,6 +1,5 @@
 // Bytes as a script of operations on a store, each answer held against the model.
-#include <cstdlib>
-
+#include "require.hpp"
 #include "support/invariants.hpp"
 #include "support/stress_worker.hpp"
 
@@ -25,12 +24,6 @@ StoreOptions options_of(std::uint8_t shape) {
   if ((shape & 4) != 0) add(120 << 10, Kind::persistent_memory);
   if ((shape & 8) != 0 || options.tiers.empty()) add(120 << 10, Kind::disk);
   return options;
-}
-
-void require(bool right, const char* what) {
-  if (right) return;
-  std::fprintf(stderr, "%s\n", what);
-  std::abort();
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ def test_ruff_is_content(root):
 
 
 def stub_names(root):
-    """Public names of the stub, and of its classes."""
+    """Public names that the type file states, and those of its classes."""
     tree = ast.parse((root / "python/cxlspeckv/_core.pyi").read_text(encoding="utf-8"))
     names = {}
     for node in tree.body:

@@ -249,9 +249,7 @@ void StressWorker::change_codec() {
 
 std::uint64_t scaled(double operations) {
   const char* const scale = std::getenv("SPECKV_TEST_SCALE");
-  const char* const nightly = std::getenv("SPECKV_STRESS");
   double factor = scale != nullptr ? std::strtod(scale, nullptr) : 1;
-  if (nightly != nullptr && std::string_view(nightly) == "nightly") factor = 10;
   return std::max<std::uint64_t>(1, static_cast<std::uint64_t>(operations * factor));
 }
 
