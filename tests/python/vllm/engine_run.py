@@ -21,7 +21,7 @@ BOOK = pathlib.Path(__file__).parents[3] / "data" / "northanger.txt"
 
 def prompt(number, chars):
     text = BOOK.read_text(encoding="utf-8")
-    start = number * 5000 % max(1, len(text) - chars)
+    start = number * 5003 % max(1, len(text) - chars)  # a prime: each number has its own
     return f"{text[start:start + chars]}\nSummary {number}:"
 
 
