@@ -20,6 +20,7 @@ static int speckv_context_admit(struct speckv_context *ctx)
 	if (tenant < 0)
 		return tenant;
 	ctx->tenant = tenant;
+	card->engine->tenant_clear(card, tenant);	/* takes the weights of today */
 	list_add_tail(&ctx->link, &card->contexts);
 	return 0;
 }

@@ -128,7 +128,7 @@ static int speckv_queue_kick(struct speckv_context *ctx, struct speckv_object *a
 	if (!queue)
 		return -ENOENT;
 	error = READ_ONCE(queue->error);
-	if (!(ctx->card->caps.features & SPECKV_FEATURE_NEED_KICK))
+	if (!error && !(ctx->card->caps.features & SPECKV_FEATURE_NEED_KICK))
 		error = -EINVAL;
 	if (!error)
 		ctx->card->engine->kick(queue);

@@ -28,6 +28,9 @@ def codes(s):
     text = enum("Opcode", 8, [(o["name"], o["value"]) for o in s["opcode"]])
     for name, (title, bits) in ENUMS.items():
         text += enum(title, bits, s["enum"][name]["values"])
+    names = [n for n, *_ in s["enum"]["counter"]["values"]]
+    text += ("// By number.\ninline constexpr std::array<std::string_view, "
+             f"{len(names)}> kCounterNames{{{{" + ", ".join(f'"{n}"' for n in names) + "}};\n")
     for name, (space, bits) in MASKS.items():
         rows = [(n, f"{v}U") for n, v, _ in s["enum"][name]["values"]]
         text += f"namespace {space} {{\n{constants(rows, INTEGERS[bits])}}}\n"
@@ -127,7 +130,8 @@ def contract_codes(s, origin):
     text += constants((f"max_{name}", value) for name, value in s["limits"].items())
     text += constants((f"score_{name}", value) for name, value in s["score"].items())
     return header(origin, "codes.hpp", "identity, limits and numbers with a meaning",
-                  text + "\n" + codes(s), ["<cstdint>"])
+                  text + "\n" + codes(s),
+                  ["<array>", "<cstdint>", "<string_view>"])
 
 
 FIELD = """// Bits of a register, of an address or of a word in memory.

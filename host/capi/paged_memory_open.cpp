@@ -18,7 +18,7 @@ namespace {
 constexpr std::uint64_t kLargestPage = 64 << 10, kSmallestPage = 4 << 10;
 constexpr std::uint64_t kRowBytes = 256;  // 128 f16 values: a row of the int8 codecs
 constexpr std::uint64_t kMostWindow = 32 << 20, kLeastWindow = 64 << 10;
-constexpr std::string_view kNode = "/dev/speckv";
+constexpr std::string_view kNode = "/dev/speckv";  // the same as cxl:/dev/speckv...
 
 struct Name {
   std::string device;
@@ -78,13 +78,9 @@ std::vector<BlockLayout> page_layouts(std::uint64_t capacity) {
 }  // namespace
 
 Result<std::unique_ptr<PagedMemory>> PagedMemory::open(std::string_view device) {
-  if (device.starts_with(kNode)) {
-    return Status(Code::unsupported, std::string(device) +
-                                         ": this version has no kernel driver; \"soft:\" "
-                                         "takes the place of a card");
-  }
+  const std::string uri = (device.starts_with(kNode) ? "cxl:" : "") + std::string(device);
   Name name;
-  if (Status read = read_name(device, name); !read.ok()) return read;
+  if (Status read = read_name(uri, name); !read.ok()) return read;
   StoreConfig config;
   config.tiers.emplace_back().device = name.device;
   auto options = resolve_store(config);

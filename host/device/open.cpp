@@ -12,6 +12,8 @@ OpenedDevice open_scheme(const DeviceUri& uri) {
       return open_anonymous(uri);
     case Scheme::soft:
       return open_soft(uri);
+    case Scheme::cxl:
+      return open_cxl(uri);
     case Scheme::dax:
     case Scheme::shm:
       return open_mapped(uri);

@@ -15,6 +15,7 @@ using OpenedDevice = Result<std::shared_ptr<Device>>;
 
 OpenedDevice open_anonymous(const DeviceUri& uri);  // dram, numa
 OpenedDevice open_soft(const DeviceUri& uri);
+OpenedDevice open_cxl(const DeviceUri& uri);
 OpenedDevice open_mapped(const DeviceUri& uri);  // dax, shm
 OpenedDevice open_file(const DeviceUri& uri);
 

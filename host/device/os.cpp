@@ -56,6 +56,7 @@ Code code_of(int error) noexcept {
     case ECANCELED:
       return Code::cancelled;
     case EOPNOTSUPP:
+    case ENOTTY:
     case ENOSYS:
       return Code::unsupported;
     default:

@@ -48,11 +48,14 @@ class Ring {
 
   // Rings the doorbell. True: the engine sleeps and must be kicked.
   bool publish() noexcept {
+    if (!need_kick_) {  // a register of the card: a plain store
+      word(engine::doorbell::kTail).store(tail_, std::memory_order_release);
+      return false;
+    }
     // seq_cst, as are the engine's store to need_kick and its last look at the tail: one
     // of the two sees the other's.
     word(engine::doorbell::kTail).store(tail_, std::memory_order_seq_cst);
-    return need_kick_ &&
-           word(engine::doorbell::kNeedKick).load(std::memory_order_seq_cst) != 0;
+    return word(engine::doorbell::kNeedKick).load(std::memory_order_seq_cst) != 0;
   }
 
   bool ready() const noexcept { return phase_is_mine(load_first()); }
@@ -71,8 +74,12 @@ class Ring {
 
   // Asks for an interrupt at the next completion. False: it is there already.
   bool arm() noexcept {
-    // seq_cst, as are the engine's store of a completion and its look at `arm`.
-    word(engine::doorbell::kArm).store(taken_ + 1, std::memory_order_seq_cst);
+    if (need_kick_) {
+      // seq_cst, as are the engine's store of a completion and its look at `arm`.
+      word(engine::doorbell::kArm).store(taken_ + 1, std::memory_order_seq_cst);
+    } else {  // a register; the card looks at its completions when it gets there
+      word(engine::doorbell::kArm).store(taken_ + 1, std::memory_order_release);
+    }
     return !ready();
   }
 

@@ -40,13 +40,14 @@ struct SchemeRow {
   unsigned parameters;
   std::string_view example;
 };
-constexpr std::array<SchemeRow, 6> kSchemes{
+constexpr std::array<SchemeRow, 7> kSchemes{
     {{"dram", Scheme::dram, kCommon, "dram:4G"},
      {"numa", Scheme::numa, kCommon, "numa:1?size=4G"},
      {"dax", Scheme::dax, kCommon, "dax:/dev/dax0.0?size=8G"},
      {"file", Scheme::file, kOfFiles, "file:/var/lib/kv.pool?size=8G"},
      {"shm", Scheme::shm, kCommon, "shm:/kv?size=4G"},
-     {"soft", Scheme::soft, kCommon, "soft:?size=1G"}}};
+     {"soft", Scheme::soft, kCommon, "soft:?size=1G"},
+     {"cxl", Scheme::cxl, kCommon, "cxl:/dev/speckv0?size=8G"}}};
 
 Status refuse(std::string_view uri, const std::string& sentence) {
   return {Code::invalid_argument, "device \"" + std::string(uri) + "\": " + sentence};
@@ -150,6 +151,7 @@ std::string parse_place(DeviceUri& uri, std::string_view place) {
       return {};
     case Scheme::dax:
     case Scheme::file:
+    case Scheme::cxl:
       if (place.empty()) return "the path is missing";
       if (place.find('\0') != std::string_view::npos) return "the path has a NUL in it";
       uri.path = place;

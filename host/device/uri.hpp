@@ -1,7 +1,8 @@
 // device/uri.hpp -- device names, taken apart. Parsing touches nothing on the machine.
 //
 //   uri   = scheme ":" place [ "?" name "=" value { "&" name "=" value } ]
-//   place = a size (dram, soft), a node number (numa), a path (file, dax), a name (shm)
+//   place = a size (dram, soft), a node number (numa), a path (file, dax, cxl), a name
+//   (shm)
 //
 // There is no escaping: a path ends at the first "?".
 #pragma once
@@ -16,15 +17,15 @@
 
 namespace speckv {
 
-enum class Scheme : std::uint8_t { dram, numa, dax, file, shm, soft };
+enum class Scheme : std::uint8_t { dram, numa, dax, file, shm, soft, cxl };
 enum class FileEngine : std::uint8_t { best, uring, pread };
 
 struct DeviceUri {
   Scheme scheme{};
   std::string text{};            // as given
-  std::string path{};            // of dax, file, shm
+  std::string path{};            // of dax, file, shm, cxl
   int node = -1;                 // of numa
-  std::uint64_t size = 0;        // 0: that of what exists (dax, file, shm)
+  std::uint64_t size = 0;        // 0: that of what exists
   std::optional<bool> direct{};  // O_DIRECT; nothing: where the file system takes it
   FileEngine engine = FileEngine::best;
   std::optional<LinkModel> throttle{};

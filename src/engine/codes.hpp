@@ -3,7 +3,9 @@
 // engine/codes.hpp -- identity, limits and numbers with a meaning (docs/queue-protocol.md).
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <string_view>
 
 namespace speckv::engine {
 
@@ -36,6 +38,8 @@ enum class QueueCause : std::uint8_t { none = 0, bad_setup = 1, overrun = 2, fet
 enum class FatalCause : std::uint8_t { none = 0, injected = 1, internal_memory = 2, watchdog = 3 };
 enum class Inject : std::uint8_t { fatal = 1, poison = 2, bus_read = 3, bus_write = 4, fetch = 5, completion = 6 };
 enum class Counter : std::uint8_t { descriptors = 0, completions = 1, failures = 2, bytes_read = 3, bytes_written = 4, encode_in = 5, encode_out = 6, decode_in = 7, decode_out = 8, buffer_filled = 9, buffer_hits = 10, buffer_misses = 11, directory_hits = 12, directory_misses = 13, directory_inserted = 14, directory_replaced = 15, directory_refused = 16, directory_removed = 17, scans = 18, victims = 19, prefetches = 20, interrupts = 21, errors_logged = 22 };
+// By number.
+inline constexpr std::array<std::string_view, 23> kCounterNames{{"descriptors", "completions", "failures", "bytes_read", "bytes_written", "encode_in", "encode_out", "decode_in", "decode_out", "buffer_filled", "buffer_hits", "buffer_misses", "directory_hits", "directory_misses", "directory_inserted", "directory_replaced", "directory_refused", "directory_removed", "scans", "victims", "prefetches", "interrupts", "errors_logged"}};
 namespace flag {
 inline constexpr std::uint8_t kNamed = 1U;
 inline constexpr std::uint8_t kCheck = 2U;

@@ -1,6 +1,7 @@
 // What every device promises (cxlspeckv/device.hpp), whatever is behind it.
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -12,6 +13,7 @@
 #include "cxlspeckv/devices.hpp"
 
 #include "support/fault_device.hpp"
+#include "support/pages.hpp"
 
 namespace speckv {
 namespace {
@@ -19,9 +21,10 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 using Op = Transfer::Op;
+using test::Memory, test::same;
 
 constexpr std::uint64_t kCapacity = 16U << 20;
-constexpr std::size_t kRegionBytes = 1U << 20;
+constexpr std::size_t kRegionBytes = test::Memory::kUsual;
 constexpr RegionId kRegion{7};
 
 struct Case {
@@ -56,37 +59,13 @@ constexpr Case kCases[] = {
      }},
 };
 
-// Page-aligned memory to lend.
-class Memory {
- public:
-  explicit Memory(std::size_t bytes = kRegionBytes)
-      : bytes_(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{4096})),
-               bytes) {
-    fill(0);
-  }
-  explicit Memory(Bytes copied) : Memory(copied.size()) {
-    std::ranges::copy(copied, bytes_.begin());
-  }
-  ~Memory() { ::operator delete (bytes_.data(), std::align_val_t{4096}); }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-
-  MutableBytes bytes() const { return bytes_; }
-  void fill(std::uint64_t seed) const {  // splitmix64: quick, and different for each seed
-    for (std::size_t at = 0; at < bytes_.size(); at += 8) {
-      std::uint64_t word = (seed << 32) + at * 0x9E3779B97F4A7C15;
-      word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9;
-      word ^= word >> 27;
-      std::memcpy(bytes_.data() + at, &word, 8);
-    }
-  }
-
- private:
-  MutableBytes bytes_;
-};
-
-bool same(Bytes a, Bytes b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
+// And, where the environment names a card (SPECKV_TEST_CARD=/dev/speckv0, as in the
+// guest), its memory.
+std::vector<Case> cases() {
+  std::vector<Case> all(std::begin(kCases), std::end(kCases));
+  if (std::getenv("SPECKV_TEST_CARD") != nullptr)
+    all.push_back({"cxl", "cxl:%?size=16M"});
+  return all;
 }
 
 class DeviceConformance : public testing::TestWithParam<Case> {
@@ -98,7 +77,11 @@ class DeviceConformance : public testing::TestWithParam<Case> {
     const bool shm = uri_.starts_with("shm:");
     file_ = (shm ? "/dev/shm/" : testing::TempDir()) + unique;
     const auto at = uri_.find('%');
-    if (at != std::string::npos) uri_.replace(at, 1, shm ? unique : file_);
+    const char* card = std::getenv("SPECKV_TEST_CARD");
+    const bool cxl = uri_.starts_with("cxl:");
+    if (at != std::string::npos) {
+      uri_.replace(at, 1, cxl ? card : shm ? unique : file_);
+    }
     std::filesystem::remove(file_);
     open();
   }
@@ -492,7 +475,7 @@ TEST_P(DeviceConformance, only_what_says_so_has_its_bytes_when_it_is_opened_agai
   EXPECT_EQ(same(memory_.bytes(), written.bytes()), kept);
 }
 
-INSTANTIATE_TEST_SUITE_P(Every, DeviceConformance, testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Every, DeviceConformance, testing::ValuesIn(cases()),
                          [](const auto& param) { return std::string(param.param.name); });
 
 }  // namespace

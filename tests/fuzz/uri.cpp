@@ -18,7 +18,7 @@ void check(const speckv::DeviceUri& uri, std::string_view text) {
   require(uri.timeout.count() > 0);
   require(uri.size <= INT64_MAX);
   const bool has_path = uri.scheme == Scheme::dax || uri.scheme == Scheme::file ||
-                        uri.scheme == Scheme::shm;
+                        uri.scheme == Scheme::shm || uri.scheme == Scheme::cxl;
   require(has_path != uri.path.empty());
   require(uri.path.find('\0') == std::string::npos);
   require(has_path || uri.size != 0);

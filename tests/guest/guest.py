@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""The driver in a real kernel: guest.py ROOT build|test|shell KERNEL [PROGRAM [ARGUMENT...]]
+"""The driver in a real kernel:
+guest.py ROOT build|test|bench|shell KERNEL [PROGRAM [ARGUMENT...] [+ PROGRAM [ARGUMENT...]]...]
 
 build    compiles driver/ against a Debian kernel's headers; any warning fails, sparse's too
-test     boots that kernel in QEMU, loads the module, runs PROGRAM, judges the console
+test     boots that kernel in QEMU, loads the module, runs each PROGRAM, judges the console
+bench    boots with one vCPU that counts instructions, and null_blk; prints PROGRAM's figures
 shell    the same with a shell, for people
 KERNEL is 6.1 or 6.12. Exit status: 0 good, 1 not (the console follows), 77 cannot be run here.
-SPECKV_TEST_SCALE reaches the program. A guest is killed after SPECKV_GUEST_TIMEOUT seconds (840).
+SPECKV_TEST_SCALE reaches the programs, which find each other in /. A guest is killed after SPECKV_GUEST_TIMEOUT seconds (840).
 """
 
 import contextlib
@@ -14,6 +16,7 @@ import os
 import pathlib
 import re
 import selectors
+import shlex
 import shutil
 import subprocess
 import sys
@@ -32,6 +35,14 @@ MACHINE = ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-M", "q35"
 # No vmlinux is at hand for BTF; Debian's newer kernels are made by a newer gcc than the tests.
 NO_WARNING = re.compile(r"Skipping BTF generation|compiler differs from the one used|"
                         r"^  (The kernel was built by|You are using):")
+# One instruction is one nanosecond of the guest's clock: time under emulation says nothing.
+COUNTING = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-cpu", "max", "-smp",
+            "1", "-M", "q35", "-m", "1G", "-nographic", "-nodefaults", "-no-reboot"]
+NULL_BLK = """mount -t configfs config /sys/kernel/config || { insmod /configfs.ko
+mount -t configfs config /sys/kernel/config; }
+insmod /null_blk.ko nr_devices=1
+mkdir /sys/kernel/config/nullb/nullb1
+cd /sys/kernel/config/nullb/nullb1 && echo 1 >memory_backed && echo 64 >size && echo 1 >power"""
 APPEND = "console=ttyS0 panic=-1 quiet slub_debug=FZPU"
 
 
@@ -69,7 +80,7 @@ def copy_changed(source, target):
             shutil.copyfile(new, old)
 
 
-def boot(series, files, init, timeout):
+def boot(series, files, init, timeout, machine=None):
     """Boots; returns (QEMU's exit status or None after the timeout, the console)."""
     image, _ = fetch.kernel(series)
     command = fetch.qemu()
@@ -77,7 +88,7 @@ def boot(series, files, init, timeout):
         archive = pathlib.Path(folder) / "initrd"
         archive.write_bytes(initrd.archive(fetch.tool("busybox-static", "bin/busybox"),
                                            init, files))
-        command += [*MACHINE, "-serial", "stdio", "-kernel", str(image), "-initrd",
+        command += [*(machine or MACHINE), "-serial", "stdio", "-kernel", str(image), "-initrd",
                     str(archive), "-append", APPEND]
         if timeout is None:
             return subprocess.call(command), ""
@@ -107,24 +118,37 @@ def script(program):
 
 
 def libraries(program):
-    """The shared libraries of a program, at the places where its loader looks; {} if static."""
+    """The shared libraries of a program, at places where its loader looks; {} if static."""
     done = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
     names = re.findall(r"(/\S+) \(0x", done.stdout) if done.returncode == 0 else []
-    return {name.lstrip("/"): pathlib.Path(name).read_bytes() for name in names}
+    system = ("/lib", "/usr/lib")  # others have been built: their folder is not the guest's
+    return {(name if name.startswith(system) else f"/lib/{pathlib.Path(name).name}").lstrip("/"):
+            pathlib.Path(name).read_bytes() for name in names}
 
 
-def test(root, series, program, arguments):
+def commands(words):
+    """The programs among the words, and the lines of shell that run one after the other."""
+    programs, lines = [], ["status=0"]
+    for command in " ".join(shlex.quote(word) for word in words).split(" + "):
+        program, *arguments = shlex.split(command)
+        programs.append(pathlib.Path(program))
+        lines.append(f"{shlex.join(['/' + programs[-1].name, *arguments])} || status=$?")
+    return programs, "\n".join(lines)
+
+
+def test(root, series, words):
+    programs, lines = commands(words)
     scale = os.environ.get("SPECKV_TEST_SCALE", "1")
-    words = " ".join(f"'{word}'" for word in arguments)
     timeout = float(os.environ.get("SPECKV_GUEST_TIMEOUT", "840"))
     with module(root, series) as (built, good, said):
         if not good:
             print("\n".join(said))
             return 1
-        files = {"speckv.ko": built.read_bytes(), "program": program.read_bytes(),
-                 **libraries(program)}
-    status, console = boot(series, files, script(f"SPECKV_TEST_SCALE={scale} /program {words}"),
-                           timeout)
+        files = {"speckv.ko": built.read_bytes()}
+        for program in programs:
+            files |= {program.name: program.read_bytes(), **libraries(program)}
+    status, console = boot(series, files,
+                           script(f"export SPECKV_TEST_SCALE={scale}\n{lines}"), timeout)
     faults = verdict.faults(status, console)
     if faults:
         print(console)
@@ -134,6 +158,27 @@ def test(root, series, program, arguments):
     return 1 if faults else 0
 
 
+def bench(root, series, program):
+    """Prints the figures of a program, a line "NAME VALUE UNIT BASELINE" each."""
+    modules = fetch.kernel(series)[0].parent.parent / "lib/modules"
+    with module(root, series) as (built, good, said):
+        if not good:
+            print("\n".join(said))
+            return 1
+        files = {"speckv.ko": built.read_bytes(), program.name: program.read_bytes(),
+                 **libraries(program)}
+    for name in ("configfs", "null_blk"):
+        files |= {path.name: path.read_bytes() for path in modules.rglob(f"{name}.ko")}
+    status, console = boot(series, files, script(f"{NULL_BLK}\nstatus=0\n/{program.name} || status=$?"),
+                           float(os.environ.get("SPECKV_GUEST_TIMEOUT", "840")), COUNTING)
+    figures = re.findall(r"^FIGURE (.*?)\r?$", console, re.M)
+    if status != 0 or verdict.DONE not in console or not figures or verdict.BAD.search(console):
+        print(console, file=sys.stderr)
+        return 1
+    print("\n".join(figures))
+    return 0
+
+
 def shell(root, series):
     with module(root, series) as (built, good, said):
         if not good:
@@ -141,7 +186,7 @@ def shell(root, series):
             return 1
         files = {"speckv.ko": built.read_bytes()}
     print("speckv0 and speckv1 are there; `exit` or Ctrl-A X ends the guest.")
-    status, _ = boot(series, files, script("setsid cttyhack sh"), None)
+    status, _ = boot(series, files, script("setsid cttyhack sh; status=$?"), None)
     return status
 
 
@@ -160,7 +205,9 @@ def main(root, verb, series, *rest):
         if verb == "build":
             return build(root, series)
         if verb == "test":
-            return test(root, series, pathlib.Path(rest[0]), rest[1:])
+            return test(root, series, rest)
+        if verb == "bench":
+            return bench(root, series, pathlib.Path(rest[0]))
         return shell(root, series)
     except fetch.Unavailable as reason:
         print(f"SKIPPED: {reason}")
@@ -168,7 +215,7 @@ def main(root, verb, series, *rest):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 4 or sys.argv[2] not in ("build", "test", "shell"):
+    if len(sys.argv) < 4 or sys.argv[2] not in ("build", "test", "bench", "shell"):
         print(__doc__, file=sys.stderr)
         sys.exit(2)
     sys.exit(main(*sys.argv[1:]))

@@ -26,8 +26,8 @@ def faults(status, console):
         found.append(f"QEMU ended with status {status}")
     if DONE not in console:
         found.append(f"the console does not say '{DONE}'")
-    passed = PASSED.search(console)
-    if not passed or int(passed.group(1)) == 0:
+    passed = [int(count) for count in PASSED.findall(console)]  # of each program
+    if not passed or 0 in passed:
         found.append("no test has passed")
     found += [line.group(0).strip() for line in BAD.finditer(console)][:20]
     return found
@@ -35,10 +35,10 @@ def faults(status, console):
 
 def summary(console):
     """One line for people, and what was skipped."""
-    passed = PASSED.search(console)
+    passed = sum(int(count) for count in PASSED.findall(console))
     lines = re.findall(r"^.*\(\d{4,} ms\)", console, re.M)  # what took longest
     lines += [match.group(1).strip() for match in SKIPPED.finditer(console)]
-    return "\n".join([f"{passed.group(1) if passed else 0} tests passed in the guest", *lines])
+    return "\n".join([f"{passed} tests passed in the guest", *lines])
 
 
 GOOD = f"[==========] Running\r\n[  PASSED  ] 3 tests.\r\n{DONE}\r\n"
@@ -47,7 +47,8 @@ GOOD = f"[==========] Running\r\n[  PASSED  ] 3 tests.\r\n{DONE}\r\n"
 def selftest():
     assert not faults(0, GOOD), faults(0, GOOD)
     bad = [(None, GOOD), (1, GOOD), (0, ""), (0, GOOD.replace(DONE, "GUEST DONE 1")),
-           (0, GOOD.replace("3 tests", "0 tests")), (0, GOOD.replace("[  PASSED  ]", ""))]
+           (0, GOOD.replace("3 tests", "0 tests")), (0, GOOD.replace("[  PASSED  ]", "")),
+           (0, "[  PASSED  ] 0 tests.\r\n" + GOOD)]
     for line in ("[  FAILED  ] Queue.Answers", "BUG: kernel NULL pointer dereference",
                  "WARNING: CPU: 0 PID: 1 at kernel/", "Oops: 0002 [#1]", "GUEST BAD module",
                  "DMAR: [DMA Write] Request fault", "refcount_t: underflow; use-after-free.",

@@ -61,6 +61,12 @@ TEST(DeviceUri, every_scheme_reads_as_documented) {
   EXPECT_EQ(uri->scheme, Scheme::numa);
   EXPECT_EQ(uri->node, 1);
 
+  uri = parse_uri("cxl:/dev/speckv0?size=8G&timeout=2");
+  ASSERT_TRUE(uri.ok());
+  EXPECT_EQ(uri->scheme, Scheme::cxl);
+  EXPECT_EQ(uri->path, "/dev/speckv0");
+  EXPECT_EQ(uri->size, 8ULL << 30);
+
   uri = parse_uri("dax:/dev/dax0.0");
   ASSERT_TRUE(uri.ok());
   EXPECT_EQ(uri->scheme, Scheme::dax);
@@ -94,7 +100,6 @@ TEST(DeviceUri, refuses_what_it_does_not_know_and_says_what_would_be_right) {
       {"dram", "the schemes are"},
       {":4G", "the schemes are"},
       {"DRAM:4G", "the schemes are"},
-      {"cxl:/dev/x", "the schemes are"},
       {"dram:", "the size is missing"},
       {"dram:?", "is not name=value"},
       {"dram:0", "a size is"},
@@ -135,6 +140,8 @@ TEST(DeviceUri, refuses_what_it_does_not_know_and_says_what_would_be_right) {
       {"shm:/a/b?size=4G", "a name is"},
       {"shm:/" + std::string(255, 'x') + "?size=4G", "a name is"},
       {"soft:", "the size is missing"},
+      {"cxl:", "the path is missing"},
+      {"cxl:/dev/speckv0?direct=1", "has no parameter"},
       {"file:/" + std::string(10000, 'x'), "too long"},
   };
   for (const auto& [text, sentence] : bad) {

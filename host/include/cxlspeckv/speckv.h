@@ -1,24 +1,28 @@
 /* cxlspeckv/speckv.h -- the published calls: handles of mutable memory on a device.
  *
- *   init     one device at a time. "soft:", "dram:", "numa:1", "file:/path?size=8G",
- *            "dax:/path", "shm:/name": docs/operations.md has the grammar. Without a
- * size, soft:, dram: and numa: have 1 GiB. window=SIZE is a parameter more: how much host
- * memory holds pages that no pointer covers (an eighth of the capacity, at most 32 MiB).
- * "/dev/speckvN" is SPECKV_ERR_DRIVER until there is a driver. alloc    counts bytes: the
- * sum of all sizes is at most the capacity of the device. New memory reads as zeros. The
- * hint may be NULL; its node is preferred for what is resident, where the machine has
- * that node. access   makes the span resident and contiguous. The pointer is good for
- * reading and writing until the next call on its handle, whatever others do: what
- * pointers cover is resident beyond the window. The rest is pushed out, least recently
+ *   init     one device at a time. "/dev/speckvN", "soft:", "dram:", "numa:1",
+ *            "file:/path?size=8G", "dax:/path", "shm:/name": docs/operations.md has the
+ *            grammar; "/dev/speckvN" is short for "cxl:/dev/speckvN", and takes the same
+ *            parameters. Without a size, soft:, dram: and numa: have 1 GiB, and a card
+ *            what is left of its memory. window=SIZE is a parameter more: how much host
+ *            memory holds pages that no pointer covers (an eighth of the capacity, at
+ *            most 32 MiB).
+ *   alloc    counts bytes: the sum of all sizes is at most the capacity of the device.
+ *            New memory reads as zeros. The hint may be NULL; its node is preferred for
+ *            what is resident, where the machine has that node.
+ *   access   makes the span resident and contiguous. The pointer is good for reading and
+ *            writing until the next call on its handle, whatever others do: what pointers
+ *            cover is resident beyond the window. The rest is pushed out, least recently
  *            used first, to the device, in pages of at most 64 KiB.
  *   schemes  hold for what is pushed out from then on. Under FP16 bytes come back as they
  *            were. Under INT8 and INT8_DELTA_RLE memory counts as rows of 128
- * little-endian f16 values, from offset 0 of the handle: a value comes back changed by at
- * most max|row| / 200 each time (2^-24 if that is more). A page in which any of them is
- * an infinity or a NaN comes back as it was. prefetch stages up to depth_k pages (and at
- * most the prefetch depth) that follow the last access of the calling thread, and returns
- * at once; the other arguments are for learned predictors. SPECKV_ERR_GENERAL: its queue
- * is full; try later.
+ *            little-endian f16 values, from offset 0 of the handle: a value comes back
+ *            changed by at most max|row| / 200 each time (2^-24 if that is more). A page
+ *            in which any of them is an infinity or a NaN comes back as it was.
+ *   prefetch stages up to depth_k pages (and at most the prefetch depth) that follow the
+ *            last access of the calling thread, and returns at once; the other arguments
+ *            are for learned predictors. SPECKV_ERR_GENERAL: its queue is full; try
+ *            later.
  *
  * Codes: ERR_INVAL: a bad argument, an unknown or freed handle, or no device is open.
  * ERR_NOMEM: no room. ERR_DRIVER: the device cannot be opened, or failed. ERR_GENERAL: a

@@ -1,0 +1,216 @@
+// A card that lies, fails or goes away, behind the library's Device: a test plays the
+// card, and writes what it likes into the rings.
+#include <array>
+#include <map>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "device/card_port.hpp"
+
+namespace speckv {
+namespace {
+
+using namespace engine;
+using namespace std::chrono_literals;
+
+constexpr RegionId kRegion{3};
+constexpr std::uint32_t kEntries = 4;
+
+// What the test tells the card to do, and what it was told.
+struct Script {
+  CardQueue::Health health = CardQueue::Health::good;
+  bool lost = false, restarts = true;
+  int restarted = 0;
+  alignas(64) std::array<std::byte, kEntries * 64 + kEntries * 16 + 256> memory{};
+  std::uint32_t answered = 0;
+
+  std::byte* completions() { return memory.data() + kEntries * 64; }
+  std::byte* doorbell() { return completions() + kEntries * 16; }
+  std::uint32_t tail() { return load_le<std::uint32_t>(doorbell() + doorbell::kTail); }
+  Descriptor descriptor(std::uint32_t n) {
+    return Descriptor::load(memory.data() + n % kEntries * 64);
+  }
+  void answer(std::uint16_t tag, Answer answer = Answer::ok) {
+    std::byte* to = completions() + answered % kEntries * 16;
+    const unsigned phase = 1U ^ (answered / kEntries & 1U);
+    store_le(to, tag);
+    store_le(to + 2,
+             static_cast<std::uint16_t>(static_cast<unsigned>(answer) << 1 | phase));
+    ++answered;
+  }
+};
+
+class ScriptedQueue final : public CardQueue {
+ public:
+  explicit ScriptedQueue(Script& script) : script_(script) { renew(); }
+  Ring& ring() noexcept override { return *ring_; }
+  void kick() noexcept override {}
+  Health health() const noexcept override { return script_.health; }
+  bool lost() const noexcept override { return script_.lost; }
+  bool restart() noexcept override {
+    ++script_.restarted;
+    if (script_.restarts) renew();
+    return script_.restarts;
+  }
+  void await(std::chrono::nanoseconds) noexcept override {}
+  void wake() noexcept override {}
+
+ private:
+  void renew() {
+    script_.memory.fill({});
+    script_.answered = 0;
+    script_.health = Health::good;
+    ring_.emplace(script_.memory.data(), script_.completions(), script_.doorbell(),
+                  kEntries, true);
+  }
+  Script& script_;
+  std::optional<Ring> ring_;
+};
+
+class ScriptedPort final : public CardPort {
+ public:
+  explicit ScriptedPort(Script& script) : script_(script) {}
+  std::uint32_t memory_region() const noexcept override { return 1; }
+  std::uint32_t max_length() const noexcept override { return 1U << 20; }
+  Result<Region> add_region(MutableBytes) override { return Region{9, 100}; }
+  void drop_region(std::uint32_t) noexcept override {}
+  Result<std::unique_ptr<CardQueue>> open_queue(std::uint32_t) override {
+    return std::unique_ptr<CardQueue>(std::make_unique<ScriptedQueue>(script_));
+  }
+
+ private:
+  Script& script_;
+};
+
+class CardDeviceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    DeviceInfo info;
+    info.capacity = 1U << 20;
+    info.timeout = 10ms;
+    device_ = card_device(info, std::make_unique<ScriptedPort>(script_));
+    ASSERT_TRUE(device_->attach(kRegion, memory_).ok());
+    auto queue = device_->open_queue(kEntries);
+    ASSERT_TRUE(queue.ok());
+    queue_ = *std::move(queue);
+  }
+  // Transfers with the tags 100, 101, ...
+  void submit(std::size_t count) {
+    std::vector<Transfer> batch(count);
+    for (std::size_t i = 0; i < count; ++i)
+      batch[i] = {Transfer::Op::read, 0, {kRegion, 0, 64}, 100 + i};
+    ASSERT_EQ(queue_->submit(batch), count);
+  }
+  std::map<std::uint64_t, Code> poll() {
+    std::map<std::uint64_t, Code> told;
+    std::array<Completion, 8> done{};
+    const std::size_t count = queue_->poll(done);
+    for (std::size_t i = 0; i < count; ++i)
+      EXPECT_TRUE(told.emplace(done[i].tag, done[i].code).second) << "told twice";
+    return told;
+  }
+  std::uint16_t tag(std::uint32_t n) { return script_.descriptor(n).tag; }
+
+  std::vector<std::byte> memory_ = std::vector<std::byte>(4096);
+  Script script_;
+  std::shared_ptr<Device> device_;
+  std::unique_ptr<Queue> queue_;
+};
+
+const std::map<std::uint64_t, Code> kBothFailed{{100, Code::io_error},
+                                                {101, Code::io_error}};
+
+TEST_F(CardDeviceTest, a_transfer_names_its_region_from_where_the_memory_begins) {
+  submit(1);
+  ASSERT_EQ(script_.tail(), 1U);
+  const Descriptor d = script_.descriptor(0);
+  EXPECT_EQ(d.opcode, static_cast<std::uint8_t>(Opcode::copy));
+  EXPECT_EQ(d.src_region, 1U);
+  EXPECT_EQ(d.dst_region, 9U);
+  EXPECT_EQ(d.dst_offset, 100U);
+  script_.answer(d.tag);
+  EXPECT_EQ(poll(), (std::map<std::uint64_t, Code>{{100, Code::ok}}));
+}
+
+// The driver registers whole pages: what lies beside the caller's bytes must stay his.
+TEST_F(CardDeviceTest, what_lies_outside_of_the_callers_bytes_names_no_region) {
+  const Transfer beyond{Transfer::Op::read, 0, {kRegion, 4096 - 32, 64}, 1};
+  const Transfer far{Transfer::Op::write, 0, {kRegion, ~std::uint64_t{0} - 63, 64}, 2};
+  ASSERT_EQ(queue_->submit(std::array{beyond, far}), 2U);
+  EXPECT_EQ(script_.descriptor(0).dst_region, 0U);
+  EXPECT_EQ(script_.descriptor(1).src_region, 0U);
+  script_.answer(tag(0), Answer::bad_region);
+  script_.answer(tag(1), Answer::bad_region);
+  EXPECT_EQ(poll().size(), 2U);
+}
+
+TEST_F(CardDeviceTest, an_answer_to_nothing_stops_the_queue) {
+  for (const std::uint16_t stray : {std::uint16_t{0xFFFF}, std::uint16_t{kEntries}}) {
+    submit(2);
+    script_.answer(stray);
+    EXPECT_EQ(poll(), kBothFailed);
+  }
+  EXPECT_EQ(script_.restarted, 2);
+  submit(1);
+  script_.answer(tag(0));
+  EXPECT_EQ(poll(), (std::map<std::uint64_t, Code>{{100, Code::ok}}));
+}
+
+TEST_F(CardDeviceTest, an_answer_that_is_given_twice_is_told_once) {
+  submit(2);
+  const std::uint16_t first = tag(0);
+  script_.answer(first);
+  script_.answer(first);
+  EXPECT_EQ(poll(),
+            (std::map<std::uint64_t, Code>{{100, Code::ok}, {101, Code::io_error}}));
+  EXPECT_EQ(script_.restarted, 1);
+}
+
+TEST_F(CardDeviceTest, a_code_that_no_card_could_give_is_an_error) {
+  submit(1);
+  script_.answer(tag(0), static_cast<Answer>(999));
+  EXPECT_EQ(poll(), (std::map<std::uint64_t, Code>{{100, Code::io_error}}));
+}
+
+TEST_F(CardDeviceTest, what_a_failed_queue_had_answered_counts_and_the_rest_has_failed) {
+  submit(3);
+  script_.answer(tag(0));
+  script_.health = CardQueue::Health::failed;
+  EXPECT_EQ(poll(), (std::map<std::uint64_t, Code>{
+                        {100, Code::ok}, {101, Code::io_error}, {102, Code::io_error}}));
+  EXPECT_EQ(script_.restarted, 1);
+}
+
+// Rings that were taken away read as zeros, which in every second lap is an answer.
+TEST_F(CardDeviceTest, zeros_in_the_place_of_the_rings_are_no_answers) {
+  for (std::uint32_t lap = 0; lap < kEntries; ++lap) {
+    submit(1);
+    script_.answer(tag(lap));
+    ASSERT_EQ(poll().size(), 1U);
+  }
+  submit(2);
+  script_.memory.fill({});
+  script_.lost = true;
+  script_.restarts = false;
+  EXPECT_EQ(poll(), kBothFailed);
+  submit(2);
+  EXPECT_EQ(poll(), kBothFailed) << "and so on, for ever";
+}
+
+TEST_F(CardDeviceTest, a_card_that_has_gone_fails_everything_and_hangs_nobody) {
+  submit(2);
+  script_.health = CardQueue::Health::gone;
+  script_.restarts = false;
+  queue_->wait(1h);  // something is to be told
+  std::array<Completion, 1> one{};
+  ASSERT_EQ(queue_->poll(one), 1U);
+  EXPECT_EQ(one[0].code, Code::io_error);
+  queue_->wait(1h);
+  ASSERT_EQ(queue_->poll(one), 1U);
+  EXPECT_EQ(queue_->poll(one), 0U);
+  queue_->wait(1ms);  // and with nothing to tell, it waits
+}
+
+}  // namespace
+}  // namespace speckv
