@@ -43,6 +43,13 @@ std::optional<std::uint64_t> memory_of(const fs::path& path, std::string_view fi
   return std::nullopt;
 }
 
+std::optional<std::uint64_t> card_memory(const fs::path& node) {
+  const std::string text =
+      first_line(fs::path("/sys/class/speckv") / node.filename() / "memory_bytes");
+  if (text.empty()) return std::nullopt;
+  return std::strtoull(text.c_str(), nullptr, 10);
+}
+
 // The entries of `folder` that begin with `prefix` and go on with a digit, by name.
 std::vector<fs::path> entries(const fs::path& folder, std::string_view prefix) {
   std::vector<fs::path> found;
@@ -105,7 +112,8 @@ std::vector<Row> machine() {
   if (!error) rows.push_back({"shm:", shared.capacity, "shared memory"});
   rows.push_back({"soft:", std::nullopt, "simulated: the card's engine in software"});
   for (const fs::path& card : entries("/dev", "speckv")) {
-    rows.push_back({card.string(), std::nullopt, "this version has no driver for it"});
+    rows.push_back({"cxl:" + card.string(), card_memory(card),
+                    "a card's memory, through its driver"});
   }
   return rows;
 }
@@ -120,9 +128,7 @@ int list(const Arguments& arguments) {
       devices.push_back({{"uri", row.uri}, {"bytes", nullptr}, {"note", row.note}});
       if (row.bytes) devices.back()["bytes"] = *row.bytes;
     }
-    const nlohmann::ordered_json all = {{"devices", devices},
-                                        {"io_uring", io_uring_refusal().empty()}};
-    print(all.dump(2) + "\n");
+    print_json("list", {{"devices", devices}, {"io_uring", io_uring_refusal().empty()}});
     return kDone;
   }
   print(column("DEVICE", 20) + column("BYTES", 12) + "NOTE\n");

@@ -1,39 +1,59 @@
-// speckvctl: the operator's view of devices, pools and the library itself.
-#include <array>
+// speckvctl: the operator's view of devices, engines, stores and pools.
 #include <cstdio>
 #include <exception>
+#include <iostream>
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "cli/command.hpp"
 
 namespace speckv::cli {
 namespace {
 
-constexpr std::array<Command, 4> kCommands{{
-    {"list", Takes::nothing, "", "the devices that this machine offers", list},
-    {"info", Takes::a_name, "URI", "opens a device and says what it is", info},
-    {"stats", Takes::a_name, "NAME",
-     "what a shared store counts while it is open, or what a pool holds: a path or URI",
-     stats},
-    {"selftest", Takes::perhaps_a_name, "URI",
-     "round trips through every codec on all kinds of device, or on one that is blank",
-     selftest},
-}};
+constexpr double kLongest = 1e6;  // seconds
+
+bool positional(const Option& option) {
+  return option.name[0] != '-';
+}
+
+void add(CLI::App& app, const Option& option, Arguments& arguments) {
+  const auto bind = [&](auto member) -> CLI::Option* {
+    auto& target = arguments.*member;
+    using Value = std::decay_t<decltype(target)>;
+    if constexpr (std::is_same_v<Value, bool>) {
+      return app.add_flag(option.name, target, option.help);
+    } else if constexpr (std::is_same_v<Value, std::uint64_t>) {
+      return app.add_option(option.name, target, option.help)
+          ->check(CLI::Range(std::uint64_t{0}, option.most));
+    } else if constexpr (std::is_same_v<Value, double>) {
+      return app.add_option(option.name, target, option.help)
+          ->check(CLI::Range(1e-3, kLongest));
+    } else {
+      return app.add_option(option.name, target, option.help);
+    }
+  };
+  CLI::Option* added = std::visit(bind, option.member);
+  added->required(option.required);
+  if (!positional(option) && option.value[0] != '\0') added->option_text(option.value);
+  if (!option.among.empty()) {
+    added->check(CLI::IsMember(
+        std::vector<std::string>(option.among.begin(), option.among.end())));
+  }
+}
 
 int run(int argc, char** argv) {
-  CLI::App app{"speckvctl: devices, pools and self-tests of cxlspeckv"};
+  CLI::App app{"speckvctl: devices, engines, stores and pools of cxlspeckv"};
   app.require_subcommand(1);
-  app.footer("Exit status: 0 done, 1 it failed, 2 bad arguments.");
+  app.footer(
+      "Exit status: 0 done, 1 it failed, 2 bad arguments; of health: 3 degraded, 4 "
+      "failed.");
   Arguments arguments;
   const Command* chosen = nullptr;
-  for (const Command& command : kCommands) {
+  for (const Command& command : commands()) {
     CLI::App* sub = app.add_subcommand(command.name, command.help);
-    sub->add_flag("--json", arguments.json, "machine-readable output");
-    if (command.takes != Takes::nothing) {
-      CLI::Option* name = sub->add_option(command.what, arguments.name, "");
-      if (command.takes == Takes::a_name) name->required();
-    }
+    for (const Option& option : command.options)
+      add(*sub, option, arguments);
     sub->callback([&chosen, &command] { chosen = &command; });
   }
   try {
@@ -59,6 +79,23 @@ void say(std::string_view text) {
 
 void print(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+void print_json(std::string_view command, const nlohmann::ordered_json& told,
+                bool one_line) {
+  nlohmann::ordered_json document = {{"schema", 1}, {"command", command}};
+  document.update(told);
+  print(document.dump(one_line ? -1 : 2) + "\n");
+}
+
+void print_lines(const nlohmann::ordered_json& told) {
+  for (const auto& [key, value] : told.items()) {
+    const std::string text = value.is_string()    ? value.get<std::string>()
+                             : value.is_boolean() ? (value.get<bool>() ? "yes" : "no")
+                             : value.is_null()    ? "-"
+                                                  : value.dump();
+    print(column(key, 22) + text + "\n");
+  }
 }
 
 std::string size_text(unsigned long long bytes) {

@@ -15,6 +15,7 @@
 #include "cxlspeckv/open_store.hpp"
 
 #include "cli/command.hpp"
+#include "cli/watched.hpp"
 
 namespace speckv::cli {
 namespace {
@@ -209,7 +210,7 @@ int selftest(const Arguments& arguments) {
   const Scratch scratch;
   const bool named = !arguments.name.empty();
   std::vector<std::string> devices = scratch.devices();
-  if (named) devices = {arguments.name};
+  if (named) devices = {device_uri(arguments.name)};
   std::vector<Outcome> outcomes;
   for (const std::string& uri : devices) {
     for (const Codec* codec : builtin_codecs())
@@ -225,8 +226,7 @@ int selftest(const Arguments& arguments) {
                       {"result", o.failed() ? "failed: " + o.result : o.result},
                       {"ratio", o.ratio}});
     }
-    print(nlohmann::ordered_json{{"passed", failures == 0}, {"trials", rows}}.dump(2) +
-          "\n");
+    print_json("selftest", {{"passed", failures == 0}, {"trials", rows}});
   } else {
     std::size_t width = 8;
     for (const Outcome& o : outcomes)

@@ -1,13 +1,27 @@
-"""speckvctl from outside: speckvctl.py PROGRAM. Exit status 0, or the first claim that fails."""
+"""speckvctl from outside: speckvctl.py PROGRAM ROOT. Exit status 0, or the first claim that fails.
+
+Every document that it writes is held against docs/speckvctl.schema.json.
+"""
 
 import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 
-program = sys.argv[1]
+try:
+    import jsonschema
+except ImportError:
+    print("SKIPPED: there is no python3-jsonschema")
+    sys.exit(77)
+
+program, root = sys.argv[1], pathlib.Path(sys.argv[2])
+schema = json.loads((root / "docs/speckvctl.schema.json").read_text(encoding="utf-8"))
+jsonschema.Draft202012Validator.check_schema(schema)
+validator = jsonschema.Draft202012Validator(schema)
 
 
 def call(*words, status=0, silent=True):
@@ -20,22 +34,57 @@ def call(*words, status=0, silent=True):
     return done.stdout
 
 
+def document(text):
+    """What a text says, if it is what the schema says it is."""
+    told = json.loads(text)
+    validator.validate(told)
+    return told
+
+
+def ask(*words, status=0):
+    return document(call(*words, "--json", status=status))
+
+
+def graded(status, *words):
+    """`health` answers with its exit status, and has nothing to say on stderr."""
+    done = subprocess.run([program, "health", *words, "--json"], capture_output=True, text=True,
+                          timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (status, ""), done
+    return document(done.stdout)
+
+
 def bad_arguments_exit_with_2():
     for words in ([], ["lst"], ["list", "more"], ["list", "--jason"], ["info"], ["stats"],
                   ["info", "cuda:0"], ["info", "dram:0"], ["info", "dram:1M?colour=red"],
-                  ["selftest", "a", "b"], ["info", "file:/dev/null?size=1M"]):
+                  ["selftest", "a", "b"], ["info", "file:/dev/null?size=1M"],
+                  ["health"], ["health", "dram:1M?colour=red"], ["stats", "soft:", "--json", "--prom"],
+                  ["stats", "soft:", "--output", "x"], ["stats", "soft:", "--watch", "0"],
+                  ["top", "soft:", "--count", "-1"], ["step", "soft:"], ["step", "soft:", "4294967296"],
+                  ["step", "dram:", "1"], ["hot", "soft:"], ["hot", "soft:", "--tokens", "65536"],
+                  ["hot", "soft:", "--tokens", "0"], ["hot", "soft:", "--tokens", "1", "--head", "256"],
+                  ["prefetch", "soft:", "--tokens", "1"], ["weights", "soft:", "--evict", "256"],
+                  ["weights", "soft:", "--evict", "90", "--prefetch", "91"],
+                  ["telemetry", "soft:", "--victims", "--prefetches"], ["bench", "soft:1M", "--bytes", "0"],
+                  ["bench", "soft:1M", "--bytes", "2M"], ["bench", "soft:1M", "--depth", "0"],
+                  ["bench"], ["config", "put", "/dev/speckv0"],
+                  ["config", "get", "/dev/speckv63", "colour"], ["generate", "html"], ["generate"]):
         call(*words, status=2)
 
 
 def help_names_every_command():
     text = call("--help")
-    for command in ("list", "info", "stats", "selftest"):
-        assert command in text, text
-        assert "--json" in call(command, "--help")
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} ", text, re.M), (command, text)
+        silent = ("top", "monitor", "reset", "generate")
+        assert ("--json" in call(command, "--help")) == (command not in silent), command
+
+
+COMMANDS = ("list", "info", "health", "stats", "top", "step", "hot", "evict", "prefetch", "share",
+            "weights", "telemetry", "monitor", "selftest", "bench", "config", "reset", "generate")
 
 
 def list_tells_devices_and_io_uring():
-    told = json.loads(call("list", "--json"))
+    told = ask("list")
     uris = [device["uri"] for device in told["devices"]]
     assert {"dram:", "file:", "soft:"} <= set(uris), uris
     assert isinstance(told["io_uring"], bool)
@@ -47,7 +96,7 @@ def list_tells_devices_and_io_uring():
 
 
 def info_describes_a_device_and_creates_none(folder):
-    told = json.loads(call("info", "soft:4M", "--json"))
+    told = ask("info", "soft:4M")
     assert (told["capacity"], told["simulated"], told["kind"]) == (4 << 20, True, "queue")
     path = folder / "absent"
     call("info", f"file:{path}", status=1)
@@ -55,7 +104,7 @@ def info_describes_a_device_and_creates_none(folder):
     call("info", f"file:{path}?size=1M", status=2)
     assert not path.exists()
     path.write_bytes(bytes(1 << 20))
-    told = json.loads(call("info", f"file:{path}", "--json"))
+    told = ask("info", f"file:{path}")
     assert (told["capacity"], told["persistent"], told["kind"]) == (1 << 20, True, "queue")
 
 
@@ -67,9 +116,11 @@ def stats_reads_pools_and_nothing_else(folder):
     assert path.read_bytes() == bytes(8 << 20)
     call("selftest", f"file:{path}")  # leaves an empty pool behind
     before = path.read_bytes()
-    told = json.loads(call("stats", str(path), "--json"))
-    assert told["damaged"] == 0 and 0 < told["capacity"] < 8 << 20, told
-    assert told["pool"] == json.loads(call("stats", f"dax:{path}", "--json"))["pool"]
+    told = ask("stats", str(path))
+    assert told["kind"] == "pool" and told["state"] == "good" and told["tiers"] == []
+    assert told["values"]["damaged"] == 0 and 0 < told["values"]["capacity"] < 8 << 20, told
+    assert told["facts"]["pool"] == ask("stats", f"dax:{path}")["facts"]["pool"]
+    assert graded(0, str(path))["state"] == "good"
     assert path.read_bytes() == before
     path.write_bytes(before[: 4 << 20])  # cut in half
     call("stats", str(path), status=1)
@@ -79,7 +130,7 @@ def stats_reads_pools_and_nothing_else(folder):
 
 
 def selftest_passes_on_every_device():
-    told = json.loads(call("selftest", "--json"))
+    told = ask("selftest")
     assert told["passed"] is True
     results = {trial["result"].split(":")[0] for trial in told["trials"]}
     assert results <= {"passed", "skipped"} and "passed" in results, told
@@ -90,9 +141,109 @@ def selftest_passes_on_every_device():
     call("selftest", "numa:4095?size=8M", status=1, silent=False)
 
 
+def health_is_graded(folder):
+    assert graded(0, "soft:") == {"schema": 1, "command": "health", "name": "soft:",
+                                  "state": "good", "reasons": []}
+    for name in ("/dev/speckv63", "shm:/none-such", str(folder / "none")):
+        told = graded(4, name)
+        assert told["state"] == "failed" and len(told["reasons"]) == 1, told
+    assert call("health", "soft:") == "good\n"
+
+
+def stats_of_an_engine_are_numbers_by_name(folder):
+    told = ask("stats", "soft:8M")
+    assert told["kind"] == "card" and told["values"]["memory_bytes"] == 8 << 20
+    assert {"descriptors", "bytes_read", "errors_logged", "fatal"} <= set(told["values"])
+    text = call("stats", "soft:8M", "--prom")
+    lines = text.splitlines()
+    assert 'cxlspeckv_up{name="soft:8M"} 1' in lines and 'cxlspeckv_card_fatal{name="soft:8M"} 0' in lines
+    names = [line.split("{")[0] for line in lines if not line.startswith("#")]
+    assert len(names) == len(set(names)) > 20
+    for line in lines:
+        assert re.fullmatch(r'# TYPE (\w+) (counter|gauge)|cxlspeckv_\w+\{name="soft:8M"\} \d+', line), line
+    for line in lines[::2]:
+        counts, name = line.endswith(" counter"), line.split()[2]
+        assert counts == name.endswith("_total"), line
+    call("stats", "soft:8M", "--prom", "--watch", "0.01", "--count", "3", "--output", folder / "a.prom")
+    again = (folder / "a.prom").read_text(encoding="utf-8")
+    assert [line.split("{")[0] for line in again.splitlines()] == [line.split("{")[0] for line in lines]
+    assert sorted(path.name for path in folder.glob("a.*")) == ["a.prom"]
+    call("stats", "soft:8M", "--prom", "--output", folder / "none" / "a", status=1)
+
+
+def watching_ends_after_its_count():
+    lines = call("monitor", "soft:", "--count", "3", "--interval", "0.01").splitlines()
+    assert len(lines) == 3
+    assert all(document(line)["command"] == "monitor" for line in lines)
+    assert len(call("stats", "soft:", "--json", "--watch", "0.01", "--count", "2").splitlines()) == 2
+    text = call("top", "soft:", "--count", "2", "--interval", "0.01")
+    assert text.count("descriptors ") == 2 and "/s" in text and "\x1b" not in text
+
+
+def an_engine_takes_steps_and_weights_and_knows_no_blocks():
+    assert ask("step", "soft:", "7") == {"schema": 1, "command": "step", "name": "soft:", "step": 7,
+                                         "candidates": 0}
+    for command in ("hot", "evict", "share"):
+        call(command, "soft:", "--request", "1", "--tokens", "64", status=1)
+    call("prefetch", "soft:", "--tokens", "64", "--step", "9", status=1)
+    told = ask("weights", "soft:", "--recency", "1", "--prefetch", "200")
+    assert (told["recency"], told["prefetch"], told["frequency"]) == (1, 200, 64)
+    assert ask("telemetry", "soft:")["blocks"] == 0
+    assert ask("telemetry", "soft:", "--victims")["victims"] == []
+    assert ask("telemetry", "soft:", "--prefetches")["prefetches"] == []
+
+
+def bench_measures_what_keeps_nothing(folder):
+    told = ask("bench", "soft:8M", "--seconds", "0.1", "--depth", "4", "--bytes", "256K")
+    assert told["transfer_bytes"] == 256 << 10 and told["simulated"] is True
+    assert min(told[key] for key in told if key.endswith("_per_second")) > 1 << 20, told
+    path = folder / "kept"
+    path.write_bytes(b"precious" * 131072)
+    call("bench", f"file:{path}", status=2)
+    assert path.read_bytes() == b"precious" * 131072
+
+
+def what_is_no_card_has_no_configuration():
+    for words in (["config", "get", "/dev/null"], ["config", "set", "/dev/null", "w_r", "1"],
+                  ["reset", "/dev/null"], ["reset", "soft:"]):
+        call(*words, status=1)
+
+
+def what_is_generated_is_the_table(folder):
+    manual = call("generate", "man")
+    for command in COMMANDS:
+        assert f".SS {command}\n" in manual
+    if shutil.which("man"):
+        (folder / "speckvctl.1").write_text(manual, encoding="utf-8")
+        done = subprocess.run(["man", "--warnings", "-l", str(folder / "speckvctl.1")], text=True,
+                              capture_output=True, check=False, env=os.environ | {"MANWIDTH": "90"})
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        assert "speckvctl" in done.stdout
+    script = call("generate", "bash") + '''
+        try() { COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=(); _speckvctl; echo "${COMPREPLY[*]}"; }
+        try speckvctl mo; try speckvctl stats soft: --p; try speckvctl config g; try speckvctl generate m
+    '''
+    done = subprocess.run(["bash", "-eu", "-c", script], capture_output=True, text=True, check=False,
+                          cwd=folder)
+    assert done.stdout.splitlines() == ["monitor", "--prom", "get", "man"], done
+
+
+def the_exporters_unit_is_a_command_that_works(folder):
+    unit = (root / "host/cli/systemd/speckvctl-exporter@.service").read_text(encoding="utf-8")
+    words = re.search(r"^ExecStart=speckvctl (.*)$", unit, re.M).group(1).split()
+    values = {"%I": "soft:", "%S/cxlspeckv/%i.prom": str(folder / "unit.prom"), "15": "0.01"}
+    call(*[values.get(word, word) for word in words], "--count", "1")
+    assert "cxlspeckv_up" in (folder / "unit.prom").read_text(encoding="utf-8")
+
+
 with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as temporary:
     for claim in (bad_arguments_exit_with_2, help_names_every_command,
                   list_tells_devices_and_io_uring, info_describes_a_device_and_creates_none,
-                  stats_reads_pools_and_nothing_else, selftest_passes_on_every_device):
+                  stats_reads_pools_and_nothing_else, health_is_graded,
+                  stats_of_an_engine_are_numbers_by_name, watching_ends_after_its_count,
+                  an_engine_takes_steps_and_weights_and_knows_no_blocks,
+                  bench_measures_what_keeps_nothing, what_is_no_card_has_no_configuration,
+                  what_is_generated_is_the_table, the_exporters_unit_is_a_command_that_works,
+                  selftest_passes_on_every_device):
         print(" ", claim.__name__, flush=True)
         claim(*[pathlib.Path(temporary)] * claim.__code__.co_argcount)

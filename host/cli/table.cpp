@@ -1,0 +1,154 @@
+// The commands of speckvctl, in the order of the help.
+#include "cli/command.hpp"
+
+namespace speckv::cli {
+namespace {
+
+using Options = std::vector<Option>;
+
+const Option kJson{"--json", "", "machine-readable output", &Arguments::json};
+
+Option name_of(const char* what, const char* help, bool required = true) {
+  return {what, what, help, &Arguments::name, required};
+}
+
+const Option kEngine = name_of("ENGINE",
+                               "soft:, /dev/speckvN, fd:N (an open card that the shell "
+                               "passes on) or pid:N (the card "
+                               "that a process has open)");
+const Option kWatched = name_of(
+    "NAME",
+    "/dev/speckvN, soft:, a shared store (shm:/kv), or the path or URI of a pool");
+const Option kCount{"--count", "N", "how many times; for ever if not given",
+                    &Arguments::count};
+const Option kInterval{"--interval", "SECONDS", "time between two of them, 1",
+                       &Arguments::interval};
+
+Options operator+(Options left, Options right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
+Options range() {
+  return {kEngine,
+          {"--request", "N", "of the tokens; 0: a shared prefix", &Arguments::request},
+          {"--layer", "N", "of the tokens, 0", &Arguments::layer, false, 0xFFFF},
+          {"--head", "N", "of the tokens, 0", &Arguments::head, false, 0xFF},
+          {"--position", "N", "of the first token, 0", &Arguments::position},
+          {"--tokens", "N", "how many", &Arguments::tokens, true, 0xFFFF},
+          kJson};
+}
+
+Option byte(const char* name, const char* help, std::uint64_t Arguments::*member) {
+  return {name, "N", help, member, false, 0xFF};
+}
+
+std::vector<Command> make() {
+  return {
+      {"list",
+       "the devices that this machine offers; whether io_uring may be used",
+       {kJson},
+       list},
+      {"info",
+       "opens a device and says what it is",
+       {name_of("URI", "of the device"), kJson},
+       info},
+      {"health",
+       "whether something is well: exit status 0 good, 3 degraded (it works, and has "
+       "failed before), 4 failed",
+       {kWatched, kJson},
+       health},
+      {"stats",
+       "what it counts",
+       {kWatched,
+        kJson,
+        {"--prom", "", "in the text format of Prometheus", &Arguments::prom},
+        {"--watch", "SECONDS", "again and again, after so many seconds",
+         &Arguments::watch},
+        {"--output", "FILE", "into this file, which is always whole", &Arguments::output},
+        kCount},
+       stats},
+      {"top",
+       "what it counts by the second, on a screen",
+       {kWatched, kInterval, kCount},
+       top},
+      {"monitor",
+       "one line of JSON at every interval: its state, what it counts",
+       {kWatched, kInterval, kCount},
+       monitor},
+      {"step",
+       "tells the engine that decoding has come to a step",
+       {kEngine, {"STEP", "STEP", "the step", &Arguments::step, true}, kJson},
+       step},
+      {"hot", "blocks of these tokens are used now, and often", range(), hot},
+      {"evict", "blocks of these tokens are not wanted until they are used again",
+       range() + Options{{"--forget", "", "they are gone", &Arguments::forget}}, evict},
+      {"prefetch", "blocks of these tokens are wanted at a step",
+       range() + Options{{"--step", "N", "the step", &Arguments::step, true}}, prefetch},
+      {"share", "one reference more to blocks of these tokens: not to be evicted",
+       range() + Options{{"--undo", "", "one less", &Arguments::undo}}, share},
+      {"weights",
+       "how blocks are scored: says it, or sets what is given, for its tenant",
+       {kEngine, byte("--recency", "weight, 0 to 255", &Arguments::recency),
+        byte("--frequency", "weight", &Arguments::frequency),
+        byte("--proximity", "weight of the step that a block is due",
+             &Arguments::proximity),
+        byte("--durability", "weight of references", &Arguments::durability),
+        byte("--evict", "threshold of candidates for eviction", &Arguments::evict),
+        byte("--prefetch", "threshold of candidates for prefetching",
+             &Arguments::prefetch),
+        byte("--hysteresis", "of both thresholds", &Arguments::hysteresis), kJson},
+       weights},
+      {"telemetry",
+       "what the engine knows about its tenant's blocks",
+       {kEngine,
+        {"--victims", "", "takes the candidates for eviction", &Arguments::victims},
+        {"--prefetches", "", "takes the candidates for prefetching",
+         &Arguments::prefetches},
+        kJson},
+       telemetry},
+      {"selftest",
+       "round trips through every codec on all kinds of device, or on one that is blank",
+       {name_of("URI", "of the device", false), kJson},
+       selftest},
+      {"bench",
+       "how fast a device moves bytes, next to a copy in memory",
+       {name_of("URI", "of the device: one that keeps nothing"),
+        {"--bytes", "SIZE", "of a transfer, 1M", &Arguments::bytes},
+        {"--depth", "N", "transfers at a time, 8", &Arguments::depth, false, 4096},
+        {"--seconds", "SECONDS", "of each measurement, 1", &Arguments::seconds},
+        kJson},
+       bench},
+      {"config",
+       "reads or sets what a card's driver is told by its operator",
+       {{"ACTION", "ACTION", "get or set", &Arguments::action, true, 0, {"get", "set"}},
+        name_of("CARD", "/dev/speckvN"),
+        {"KEY", "KEY", "which of them; all if not given", &Arguments::key},
+        {"VALUE", "VALUE", "what to set it to", &Arguments::value},
+        kJson},
+       config},
+      {"reset",
+       "resets a card: all work in flight fails, its memory keeps its bytes",
+       {name_of("CARD", "/dev/speckvN")},
+       reset},
+      {"generate",
+       "writes what comes with this program, from the table of its commands",
+       {{"WHAT",
+         "WHAT",
+         "man (the manual page) or bash (completion)",
+         &Arguments::action,
+         true,
+         0,
+         {"man", "bash"}}},
+       generate},
+  };
+}
+
+}  // namespace
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> table = make();
+  return table;
+}
+
+}  // namespace speckv::cli
