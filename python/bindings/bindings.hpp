@@ -95,5 +95,6 @@ void bind_operation(py::module_& module);
 void bind_sequence(py::module_& module);
 void bind_codecs(py::module_& module);
 void bind_machine(py::module_& module);
+void bind_engine(py::module_& module);
 
 }  // namespace speckv::python

@@ -10,4 +10,5 @@ PYBIND11_MODULE(_core, module) {
   bind_sequence(module);
   bind_codecs(module);
   bind_machine(module);
+  bind_engine(module);
 }

@@ -26,6 +26,7 @@ from cxlspeckv._core import (
 )
 from cxlspeckv.address import Address
 from cxlspeckv.allocator import CxlSpeckvKVAllocator
+from cxlspeckv.engine import Block, BlockController, Engine, Hint, StepPlan, Weights
 from cxlspeckv.errors import (
     Busy,
     Cancelled,
@@ -48,6 +49,8 @@ __all__ = [
     "ABSENT",
     "PENDING",
     "Address",
+    "Block",
+    "BlockController",
     "BlockLayout",
     "BlockStore",
     "Busy",
@@ -56,7 +59,9 @@ __all__ = [
     "Corrupted",
     "CxlSpeckvKVAllocator",
     "DeviceError",
+    "Engine",
     "Error",
+    "Hint",
     "Internal",
     "InvalidArgument",
     "KeyChain",
@@ -65,10 +70,12 @@ __all__ = [
     "Operation",
     "Pin",
     "Sequence",
+    "StepPlan",
     "TierStats",
     "TimedOut",
     "Unsupported",
     "View",
+    "Weights",
     "codecs",
     "hash_key",
     "hash_keys",
