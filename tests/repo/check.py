@@ -112,6 +112,9 @@ BROKEN = {
     "status": [{"docs/status.md": "| R-API 01 | x | works | `tests/none.cpp` |\n"},
                {"docs/status.md": "| R-API 01 | x | fine | |\n"}],
     "spdx": [{"driver/a.c": "int x;\n"}],
+    "threats": [{"docs/threat-model.md": "| a thief | a lock | nothing |\n"},
+                {"docs/threat-model.md": "| a | b | `tests/none.cpp` |\n"},
+                {"docs/threat-model.md": "| a | b | `tests/a.cpp` (Gone) |\n", "tests/a.cpp": "Here"}],
 }
 KEPT = {
     "layering": {"src/a.cpp": '#include <vector>\n#include "store/b.hpp"\n', "src/store/b.hpp": ""},
@@ -123,6 +126,8 @@ KEPT = {
     "machine_paths": {"a.txt": "/usr/lib /dev/shm home/somebody/x\n"},
     "links": {"a.md": "[b](b.md#one-two) [c](https://x.org/y)\n```\n[no](no.md)\n```\n",
               "b.md": "# One: two\n"},
+    "threats": {"docs/threat-model.md": "| what | a |\n|---|---|\n| a | `tests/a.cpp` (Here) |\n",
+                "tests/a.cpp": "TEST(A, Here)"},
     "spdx": {"driver/a.c": "// SPDX-License-Identifier: GPL-2.0-only\n"},
 }
 

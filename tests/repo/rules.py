@@ -217,6 +217,21 @@ def status(tree):
         yield "docs/status.md: the defects are not numbered D01, D02, ..."
 
 
+def threats(tree):
+    """Each row of docs/threat-model.md names tests, and all of them exist."""
+    if not tree.has("docs/threat-model.md"):
+        return
+    for number, line in tree.lines("docs/threat-model.md"):
+        if not line.startswith("| ") or line.startswith("| what"):
+            continue
+        named = re.findall(r"`(tests/[^`]+)`(?: \((\w+)\))?", line)
+        if not named:
+            yield f"docs/threat-model.md:{number}: names no test"
+        for test, claim in named:
+            if not tree.has(test) or claim not in tree.text(test):
+                yield f"docs/threat-model.md:{number}: no such test: {test} {claim}".rstrip()
+
+
 def spdx(tree):
     """Every file of the kernel module says on its first line that it is GPL-2.0."""
     for name in tree.files("driver/"):
@@ -226,4 +241,5 @@ def spdx(tree):
 
 
 RULES = {rule.__name__: rule for rule in
-         (layering, forbidden, sleeping, lengths, machine_paths, links, errors, status, spdx)}
+         (layering, forbidden, sleeping, lengths, machine_paths, links, errors, status, threats,
+          spdx)}
