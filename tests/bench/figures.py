@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs the benchmarks and judges their figures: figures.py BUILD [--json FILE] [NAME]
 
-"vllm" is only run when it is named: its engines take ten minutes.
+"vllm" and "guest" are only run when they are named: the engines of one take ten minutes, the
+other boots a kernel.
 
 Each benchmark is a program that takes --json FILE and writes {"machine", "figures": [{"name",
 "value", "unit", "baseline", ...}]}. The bars of the table stand here; other figures may bring
@@ -48,9 +49,18 @@ FIGURES = {
     "vllm_kvq4_warm_against_raw": ("vllm", 0.9, ">="),
     "vllm_kvq4_ratio": ("vllm", 3.5, ">="),
     "vllm_miss_cpu_share": ("vllm", 0.01, "<="),
+    "step_doorbell_against_ping_pong": ("step_bench", 1.2, "<="),
+    "guest_uring_against_null_blk_depth_1": ("guest", 1.0, "<="),
+    "guest_uring_against_null_blk_depth_32": ("guest", 1.0, "<="),
+    "guest_ring_against_uring_depth_1": ("guest", 1.0, "<="),
+    "guest_ring_against_uring_depth_32": ("guest", 1.0, "<="),
+    "guest_ring_against_ioctl_depth_1": ("guest", 1.0, "<="),
+    "guest_ring_against_ioctl_depth_32": ("guest", 1.0, "<="),
+    "guest_mib_against_null_blk": ("guest", 1.1, "<="),
+    "guest_library_against_soft": ("guest", 0.8, ">="),
 }
-SCRIPTS = {"python", "vllm"}  # of the Python package
-NAMED_ONLY = {"vllm"}
+SCRIPTS = {"python", "vllm", "guest"}  # NAME_bench.py
+NAMED_ONLY = {"vllm", "guest"}
 
 
 def command_of(build, program):
