@@ -52,7 +52,8 @@ def sv_descriptor(s):
 def package(s, origin):
     """Constants and packed structs, for the subset that lints, simulates and synthesises."""
     c, p = s["contract"], s["pci"]
-    text = f"// {origin}\npackage speckv_pkg;\n\n"
+    text = f"// {origin}\n/* verilator lint_off UNUSEDPARAM */  // no block needs them all\n"
+    text += "package speckv_pkg;\n\n"
     text += sized("ContractId", 32, c["id"]) + sized("ContractMajor", 16, c["major"])
     text += sized("ContractMinor", 16, c["minor"]) + sized("PciVendor", 16, p["vendor"])
     text += sized("PciDevice", 16, p["device"]) + sized("PciClass", 24, p["class"]) + "\n"
@@ -102,7 +103,7 @@ def package(s, origin):
         text += sized(f"Address{pascal(name)}Low", 7, at)
         text += sized(f"Address{pascal(name)}Bits", 7, bits)
         at += bits
-    return text + sized("AddressBits", 7, at) + "\nendpackage\n"
+    return text + sized("AddressBits", 7, at) + "\nendpackage\n/* verilator lint_on UNUSEDPARAM */\n"
 
 
 # ---- Markdown -------------------------------------------------------------------------------

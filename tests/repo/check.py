@@ -74,7 +74,8 @@ def run_usage(tree):
                               stdin=subprocess.DEVNULL, check=False, timeout=60)
 
     for words in (["tset"], ["test", "quik"], ["test", "quick", "more"], ["test", "nightly", "lon"], ["bench", "--jsn"],
-                  ["bench", "--json"], ["help", "me"], ["guest", "2.6"]):
+                  ["bench", "--json"], ["help", "me"], ["guest", "2.6"], ["rtl"],
+                  ["rtl", "lnt"], ["rtl", "wave"]):
         found = call(*words)
         if found.returncode != 2 or "usage:" not in found.stderr or found.stdout:
             yield f"./run {' '.join(words)}: {found}"

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Proves one block: prove.py ROOT NAME DEPTH
+
+tests/rtl/formal/prove_NAME.sv holds the properties. They are shown for every run of DEPTH cycles
+after power-on (bounded model checking with z3), and each cover point is reached within them. Then
+each change of SABOTAGE is made to the block, and one of the two has to fail. Exit status 77: a tool is
+missing.
+"""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SUPPORT = ("queue_properties.sv", "reset_first.sv")
+# block -> (file, what it says, what it says instead)
+SABOTAGE = {
+    "fifo": [("speckv_fifo", "!(same_place && out_valid_o)", "1'b1"),
+             ("speckv_fifo", "out_valid_o && out_ready_i", "out_ready_i"),
+             ("speckv_fifo", "mem[tail_q[Bits-1:0]] <=", "mem[head_q[Bits-1:0]] <=")],
+    "credit_fifo": [("speckv_credit_fifo", "!taken_q[Bits]", "1'b1"),
+                    ("speckv_credit_fifo", "- {{Bits{1'b0}}, pop}", "")],
+    "skid": [("speckv_skid", "!move && (spare_q || take)", "!move && take"),
+             ("speckv_skid", "!spare_q;", "1'b1;")],
+    "arbiter": [("speckv_arbiter", "held_q != '0 ? held_q : pick", "pick"),
+                ("speckv_arbiter", "preferred != '0 ? preferred : request_i", "request_i"),
+                ("speckv_arbiter", "candidates & (~candidates +", "candidates & (candidates +")],
+}
+
+
+def run(command, folder):
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def compile_model(root, name, folder):
+    """The block and its properties as SMT2; the RTL lies in `folder`."""
+    formal = root / "tests/rtl/formal"
+    sources = [*sorted(pathlib.Path(folder).glob("*.sv")), *(formal / part for part in SUPPORT),
+               formal / f"prove_{name}.sv"]
+    script = (f"read_verilog -formal -sv -DSPECKV_ASSERT {' '.join(map(str, sources))}; "
+              f"prep -top prove_{name} -flatten; memory; opt_clean; write_smt2 -wires model.smt2")
+    code, text = run(["yosys", "-q", "-p", script], folder)
+    if code:
+        sys.exit(f"yosys: {text}")
+
+
+def check(folder, depth, *words):
+    return run(["yosys-smtbmc", "-s", "z3", "-t", str(depth), *words, "model.smt2"], folder)
+
+
+def main(arguments):
+    if len(arguments) != 3 or arguments[1] not in SABOTAGE:
+        print(__doc__, file=sys.stderr)
+        return 2
+    missing = [tool for tool in ("yosys", "yosys-smtbmc", "z3") if not shutil.which(tool)]
+    if missing:
+        print(f"SKIPPED: not installed: {', '.join(missing)}")
+        return 77
+    root, name, depth = pathlib.Path(arguments[0]).resolve(), arguments[1], int(arguments[2])
+    blocks = ("fifo", "credit_fifo", "skid", "arbiter")
+    with tempfile.TemporaryDirectory() as folder:
+        for block in blocks:
+            shutil.copy(root / f"hardware/rtl/speckv_{block}.sv", folder)
+        compile_model(root, name, folder)
+        for words, what in (((), "does not hold"), (("-c",), "not all cover points are reached")):
+            code, text = check(folder, depth, *words)
+            if code:
+                print(f"{what}:\n{text}")
+                return 1
+        for module, old, new in SABOTAGE[name]:
+            file = pathlib.Path(folder, f"{module}.sv")
+            text = file.read_text(encoding="utf-8")
+            if text.count(old) != 1:
+                print(f"{module}.sv does not say once: {old}")
+                return 1
+            file.write_text(text.replace(old, new), encoding="utf-8")
+            compile_model(root, name, folder)
+            if check(folder, depth)[0] == 0 and check(folder, depth, "-c")[0] == 0:
+                print(f"holds even with: {new}")
+                return 1
+            file.write_text(text, encoding="utf-8")
+    print(f"{name}: holds for {depth} cycles; {len(SABOTAGE[name])} changes found")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
