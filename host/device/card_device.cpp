@@ -219,7 +219,8 @@ class RingQueue final : public Queue {
   // starts anew if it can.
   void recover() noexcept {
     (void)card_->restart();
-    for (std::uint16_t slot = 0; slot < slots_.size(); ++slot) {
+    for (std::size_t n = 0; n < slots_.size(); ++n) {
+      const auto slot = static_cast<std::uint16_t>(n);
       const bool told = std::find(dead_.begin(), dead_.end(), slot) != dead_.end();
       if (slots_[slot].busy && !told) dead_.push_back(slot);
     }

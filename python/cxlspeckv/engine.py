@@ -6,7 +6,7 @@ An `Engine` is one tenant of a card ("/dev/speckv0") or of the engine in softwar
 >>> controller = BlockController(Engine("soft:"))
 >>> controller.grow("a request", 200)
 >>> controller.pause("a request")
->>> [block.index for block in controller.advance().evict]
+>>> [block.number for block in controller.advance().evict]
 [0, 1, 2, 3]
 """
 
@@ -138,7 +138,7 @@ class Block(NamedTuple):
     """The n-th block of a request, by the allocator's own name for that request."""
 
     request: Hashable
-    index: int
+    number: int
 
 
 class StepPlan(NamedTuple):
@@ -252,21 +252,21 @@ class BlockController:
         """Say that a block was given up. False: it is shared, and must stay."""
         known = self._find(block.request)
         try:
-            self._engine.hint(Hint.FORGET, known.number, 1, position=self._first(block.index))
+            self._engine.hint(Hint.FORGET, known.number, 1, position=self._first(block.number))
         except Busy:
             return False
         except NotFound:
             pass
-        known.gone.add(block.index)
+        known.gone.add(block.number)
         return True
 
     def fetched(self, block: Block) -> None:
         """Say that a block that was given up is there again."""
         known = self._find(block.request)
-        first = self._first(block.index)
+        first = self._first(block.number)
         if not 0 <= first < known.tokens:
-            raise InvalidArgument(f"{block.request!r} has no block {block.index}")
-        self._hold(known, block.index, min(known.tokens - first, self._engine.block_tokens))
+            raise InvalidArgument(f"{block.request!r} has no block {block.number}")
+        self._hold(known, block.number, min(known.tokens - first, self._engine.block_tokens))
 
     def advance(self, step: int | None = None) -> StepPlan:
         """Go to the next step, or to `step`, and take the engine's advice."""
