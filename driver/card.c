@@ -44,6 +44,7 @@ struct speckv_card *speckv_card_create(struct device *parent, const struct speck
 	error = speckv_minor_get(&card->dev.devt);
 	if (error < 0)
 		goto no_minor;
+	init_rwsem(&card->renewal);
 	mutex_init(&card->lock);
 	INIT_LIST_HEAD(&card->contexts);
 	xa_init_flags(&card->regions, XA_FLAGS_ALLOC1);
@@ -99,47 +100,92 @@ static void speckv_card_unmap(struct speckv_card *card)
 		unmap_mapping_range(ctx->file->f_mapping, 0, 0, 1);
 }
 
-void speckv_card_remove(struct speckv_card *card)
+static void speckv_card_stop(struct speckv_card *card, int error)
 {
-	struct speckv_context *ctx, *next;
+	u32 i;
 
-	debugfs_remove(card->debugfs);
+	lockdep_assert_held(&card->lock);
+	for (i = 0; i < card->caps.max_queues; i++) {
+		if (card->queues[i])
+			speckv_queue_stop(card->queues[i], error);
+	}
+}
+
+void speckv_card_lose(struct speckv_card *card)
+{
+	struct speckv_context *ctx;
+
 	WRITE_ONCE(card->gone, true);
 	/* Whoever waits inside of an entry point holds srcu: wake them first. */
 	mutex_lock(&card->lock);
 	list_for_each_entry(ctx, &card->contexts, link)
 		speckv_context_stop(ctx, -ENODEV);
 	mutex_unlock(&card->lock);
-	cdev_device_del(&card->cdev, &card->dev);
 	synchronize_srcu(&card->srcu);
 	mutex_lock(&card->lock);
+	/* What was made meanwhile. */
+	list_for_each_entry(ctx, &card->contexts, link)
+		speckv_context_stop(ctx, -ENODEV);
 	speckv_card_unmap(card);
+	mutex_unlock(&card->lock);
+}
+
+void speckv_card_remove(struct speckv_card *card)
+{
+	struct speckv_context *ctx, *next;
+	u32 i;
+
+	debugfs_remove(card->debugfs);
+	speckv_card_lose(card);
+	cdev_device_del(&card->cdev, &card->dev);
+	mutex_lock(&card->lock);
 	list_for_each_entry_safe(ctx, next, &card->contexts, link)
 		speckv_context_detach(ctx, -ENODEV);
+	for (i = 0; i < card->caps.max_queues; i++) {
+		if (card->queues[i])
+			speckv_queue_free_rings(card->queues[i]);
+	}
 	mutex_unlock(&card->lock);
+}
+
+void speckv_card_halt(struct speckv_card *card)
+{
+	down_write(&card->renewal);
+	mutex_lock(&card->lock);
+	speckv_card_stop(card, -EIO);
+}
+
+int speckv_card_renew(struct speckv_card *card)
+{
+	struct speckv_region *region;
+	unsigned long id;
+	int error = READ_ONCE(card->gone) ? -ENODEV : card->engine->reset(card);
+
+	lockdep_assert_held(&card->lock);
+	card->current_step = 0;
+	if (error)
+		return error;
+	xa_for_each(&card->regions, id, region) {
+		if (!region->ctx->detached)
+			error = card->engine->region_set(region) ?: error;
+	}
+	return error;
+}
+
+void speckv_card_go_on(struct speckv_card *card)
+{
+	mutex_unlock(&card->lock);
+	up_write(&card->renewal);
 }
 
 /* All queues are in error afterwards, until their owners reset them; regions stay. */
 int speckv_card_reset(struct speckv_card *card)
 {
-	struct speckv_region *region;
-	unsigned long id;
-	u32 i;
 	int error;
 
-	guard(mutex)(&card->lock);
-	for (i = 0; i < card->caps.max_queues; i++) {
-		if (card->queues[i])
-			speckv_queue_stop(card->queues[i], -EIO);
-	}
-	error = card->engine->reset(card);
-	if (error)
-		return error;
-	card->current_step = 0;
-	xa_for_each(&card->regions, id, region) {
-		if (!region->ctx->detached)
-			error = card->engine->region_set(region) ?: error;
-	}
+	speckv_card_halt(card);
+	error = speckv_card_renew(card);
+	speckv_card_go_on(card);
 	return error;
 }
 

@@ -10,15 +10,20 @@ static int speckv_context_admit(struct speckv_context *ctx)
 	struct speckv_card *card = ctx->card;
 	struct speckv_context *other;
 	u32 mine = 0;
-	int tenant;
+	int error, tenant;
 
 	list_for_each_entry(other, &card->contexts, link)
 		mine += uid_eq(other->owner, ctx->owner);
 	if (mine >= card->quota.contexts && !capable(CAP_SYS_ADMIN))
 		return -EDQUOT;
+	error = speckv_card_wake(card);
+	if (error)
+		return error;
 	tenant = ida_alloc_max(&card->tenants, card->caps.max_tenants - 1, GFP_KERNEL);
-	if (tenant < 0)
+	if (tenant < 0) {
+		speckv_card_rest(card);
 		return tenant;
+	}
 	ctx->tenant = tenant;
 	card->engine->tenant_clear(card, tenant);	/* takes the weights of today */
 	list_add_tail(&ctx->link, &card->contexts);
@@ -93,6 +98,7 @@ void speckv_context_detach(struct speckv_context *ctx, int error)
 	ctx->detached = true;
 	list_del_init(&ctx->link);
 	ida_free(&card->tenants, ctx->tenant);
+	speckv_card_rest(card);
 }
 
 /* Nothing is mapped and nobody is inside of an entry point any more. */
@@ -112,10 +118,9 @@ static int speckv_release(struct inode *inode, struct file *file)
 	if (ctx->own)
 		speckv_queue_remove(ctx->own);
 	speckv_advice_drop(ctx, NULL);
-	xa_for_each(&card->regions, id, region) {
-		if (region->ctx == ctx)
-			speckv_region_remove(region);
-	}
+	for (id = 0, region = speckv_region_next(ctx, &id); region;
+	     region = speckv_region_next(ctx, &id))
+		speckv_region_remove(region);
 	xa_destroy(&ctx->queues);
 	mutex_destroy(&ctx->lock);
 	mutex_destroy(&ctx->ask_lock);
@@ -124,7 +129,8 @@ static int speckv_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static __poll_t speckv_events(struct speckv_context *ctx)
+/* A card tells once of an interrupt that came: only whoever wants to know may ask. */
+static __poll_t speckv_events(struct speckv_context *ctx, bool readable)
 {
 	struct speckv_queue *queue;
 	unsigned long id;
@@ -134,7 +140,7 @@ static __poll_t speckv_events(struct speckv_context *ctx)
 	xa_for_each(&ctx->queues, id, queue) {
 		if (READ_ONCE(queue->error))
 			events |= EPOLLERR;
-		if (speckv_queue_readable(queue))
+		if (readable && speckv_queue_readable(queue))
 			events |= EPOLLIN | EPOLLRDNORM;
 	}
 	xa_unlock(&ctx->queues);
@@ -150,7 +156,8 @@ static __poll_t speckv_poll(struct file *file, poll_table *table)
 	poll_wait(file, &ctx->wait, table);
 	srcu = srcu_read_lock(&ctx->card->srcu);
 	if (!READ_ONCE(ctx->card->gone))
-		events = speckv_events(ctx);
+		events = speckv_events(ctx, poll_requested_events(table) &
+					    (EPOLLIN | EPOLLRDNORM));
 	srcu_read_unlock(&ctx->card->srcu, srcu);
 	return events;
 }

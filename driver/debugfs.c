@@ -73,7 +73,11 @@ static ssize_t inject_write(struct file *file, const char __user *from, size_t c
 	if (sscanf(text, "%u %llu", &kind, &argument) != 2)
 		return -EINVAL;
 	guard(mutex)(&card->lock);
+	error = speckv_card_wake(card);
+	if (error)
+		return error;
 	error = card->engine->inject(card, kind, argument);
+	speckv_card_rest(card);
 	return error ?: count;
 }
 
@@ -84,6 +88,22 @@ static const struct file_operations inject_fops = {
 	.llseek = noop_llseek,
 };
 
+/* A card that stands still while 1 was written last. */
+static int hold_set(void *data, u64 value)
+{
+	struct speckv_card *card = data;
+	int error;
+
+	guard(mutex)(&card->lock);
+	error = speckv_card_wake(card);
+	if (error)
+		return error;
+	card->engine->hold(card, value);
+	speckv_card_rest(card);
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(hold_fops, NULL, hold_set, "%llu\n");
+
 /* debugfs keeps readers off what debugfs_remove() has taken away. */
 void speckv_debugfs_add(struct speckv_card *card)
 {
@@ -91,4 +111,5 @@ void speckv_debugfs_add(struct speckv_card *card)
 	debugfs_create_file("rings", 0400, card->debugfs, card, &rings_fops);
 	debugfs_create_file("regions", 0400, card->debugfs, card, &regions_fops);
 	debugfs_create_file("inject", 0200, card->debugfs, card, &inject_fops);
+	debugfs_create_file("hold", 0200, card->debugfs, card, &hold_fops);
 }

@@ -2,7 +2,6 @@
 /* emulate=N: software cards, as platform devices, so that they are bound and unbound as others. */
 #include <linux/module.h>
 #include <linux/platform_device.h>
-#include <linux/debugfs.h>
 #include "soft.h"
 
 #define SPECKV_MAX_EMULATED	8
@@ -15,27 +14,6 @@ module_param(emulate_memory, uint, 0444);
 MODULE_PARM_DESC(emulate_memory, "MiB of memory of each software card (1 to 65536)");
 
 static struct platform_device *speckv_emulated[SPECKV_MAX_EMULATED];
-
-/* For tests: a card that stands still while this reads Y. */
-static int speckv_hold_get(void *data, u64 *value)
-{
-	struct speckv_soft *soft = data;
-
-	*value = READ_ONCE(soft->hold);
-	return 0;
-}
-
-static int speckv_hold_set(void *data, u64 value)
-{
-	struct speckv_soft *soft = data;
-
-	if (value)
-		WRITE_ONCE(soft->hold, true);
-	else
-		speckv_soft_release(soft);
-	return 0;
-}
-DEFINE_DEBUGFS_ATTRIBUTE(speckv_hold_fops, speckv_hold_get, speckv_hold_set, "%llu\n");
 
 static int speckv_emulate_probe(struct platform_device *pdev)
 {
@@ -61,7 +39,6 @@ static int speckv_emulate_probe(struct platform_device *pdev)
 		speckv_soft_destroy(soft);
 		return error;
 	}
-	debugfs_create_file("hold", 0600, card->debugfs, soft, &speckv_hold_fops);
 	return 0;
 }
 

@@ -10,6 +10,8 @@ struct speckv_queue;
 struct speckv_region;
 struct vm_area_struct;
 
+#define SPECKV_COUNTERS		(SPECKV_COUNTER_ERRORS_LOGGED + 1)
+
 /* What an engine can do; constant while the card is there. */
 struct speckv_caps {
 	u64 features, codecs, memory;
@@ -18,8 +20,9 @@ struct speckv_caps {
 };
 
 /*
- * Whatever consumes descriptors: soft.c, or a PCI card. All may sleep but doorbell and kick. They are
- * called with srcu held or by the removal itself, and after it only rings_free.
+ * Whatever consumes descriptors: soft.c, or a PCI card. All may sleep but doorbell, kick, busy and
+ * raised. They are called with srcu held or by the removal itself, and not after it. Whoever
+ * adds to the card's tables (region_set, queue_enable) has card->renewal as a reader, or card->lock.
  */
 struct speckv_engine {
 	int (*region_set)(struct speckv_region *region);
@@ -30,11 +33,12 @@ struct speckv_engine {
 	int (*queue_enable)(struct speckv_queue *queue);
 	/* Afterwards the engine touches neither the rings nor any memory for the queue. */
 	void (*queue_disable)(struct speckv_queue *queue);
-	/* Any context: a new tail; or one that the program has stored. */
+	/* Any context, queue->lock held: a new tail. Any context: one that the program stored. */
 	void (*doorbell)(struct speckv_queue *queue, u32 tail);
 	void (*kick)(struct speckv_queue *queue);
-	/* Something submitted is unanswered; the interrupt that was asked for has come. */
+	/* Something in a mapped ring is unanswered. */
 	bool (*busy)(struct speckv_queue *queue);
+	/* The interrupt that a mapped ring has asked for last has come. A card tells it once. */
 	bool (*raised)(struct speckv_queue *queue);
 	int (*rings_map)(struct speckv_queue *queue, struct vm_area_struct *vma);
 	int (*doorbell_map)(struct speckv_queue *queue, struct vm_area_struct *vma);
@@ -45,11 +49,17 @@ struct speckv_engine {
 	/* Everything but memory is as after power-on; queues are off, regions unset. */
 	int (*reset)(struct speckv_card *card);
 	bool (*fatal)(struct speckv_card *card);
-	u64 (*counter)(struct speckv_card *card, u32 number);
+	/* All of one moment. */
+	void (*counters)(struct speckv_card *card, u64 values[SPECKV_COUNTERS]);
 	/* Default weights and thresholds, as in the registers of those names. */
 	u32 (*tunable)(struct speckv_card *card, u32 reg);
 	int (*tune)(struct speckv_card *card, u32 reg, u32 value);
+	/* For tests. card->lock held: a fault; a card that stands still, and goes on. */
 	int (*inject)(struct speckv_card *card, u32 kind, u64 argument);
+	void (*hold)(struct speckv_card *card, bool hold);
+	/* May be NULL: the card is about to be used, and may sleep again. Balanced. */
+	int (*wake)(struct speckv_card *card);
+	void (*rest)(struct speckv_card *card);
 };
 
 #endif /* SPECKV_ENGINE_H */

@@ -38,7 +38,11 @@ static bool speckv_in_flight(struct speckv_context *ctx)
 	unsigned long id;
 
 	xa_for_each(&ctx->queues, id, queue) {
-		if (!READ_ONCE(queue->error) && ctx->card->engine->busy(queue))
+		if (READ_ONCE(queue->error))
+			continue;
+		if (READ_ONCE(queue->mode) != SPECKV_QUEUE_MAPPED ?
+		    READ_ONCE(queue->head) != READ_ONCE(queue->tail) :
+		    ctx->card->engine->busy(queue))
 			return true;
 	}
 	return false;
@@ -57,8 +61,11 @@ static int speckv_region_destroy(struct speckv_context *ctx, struct speckv_objec
 		return -EBUSY;
 	}
 	speckv_advice_drop(ctx, region);
+	/* No reset in between makes it known again. */
+	down_read(&ctx->card->renewal);
 	ctx->card->engine->region_clear(region);
 	speckv_region_remove(region);
+	up_read(&ctx->card->renewal);
 	speckv_region_put(region);
 	return 0;
 }

@@ -42,12 +42,17 @@ static int __init speckv_init(void)
 		goto no_class;
 	}
 	speckv_debugfs = debugfs_create_dir("speckv", NULL);
+	error = speckv_pci_init();
+	if (error)
+		goto no_pci;
 	error = speckv_emulate_init();
 	if (error)
 		goto no_emulation;
 	return 0;
 
 no_emulation:
+	speckv_pci_exit();
+no_pci:
 	debugfs_remove(speckv_debugfs);
 	class_destroy(speckv_class);
 no_class:
@@ -58,6 +63,7 @@ no_class:
 static void __exit speckv_exit(void)
 {
 	speckv_emulate_exit();
+	speckv_pci_exit();
 	debugfs_remove(speckv_debugfs);
 	class_destroy(speckv_class);
 	unregister_chrdev_region(speckv_first, SPECKV_MINORS);

@@ -8,16 +8,22 @@
 #include "speckv_drv.h"
 #include "trace.h"
 
+void speckv_queue_free_rings(struct speckv_queue *queue)
+{
+	if (queue->descs)
+		queue->ctx->card->engine->rings_free(queue);
+	queue->descs = NULL;
+}
+
 static void speckv_queue_free(struct kref *ref)
 {
 	struct speckv_queue *queue = container_of(ref, struct speckv_queue, ref);
 
 	struct speckv_card *card = queue->ctx->card;
 
-	if (queue->descs)
-		card->engine->rings_free(queue);
 	/* Only now can the doorbell be another's: nobody has it mapped any more. */
 	mutex_lock(&card->lock);
+	speckv_queue_free_rings(queue);
 	if (card->queues[queue->index] == queue)
 		card->queues[queue->index] = NULL;
 	mutex_unlock(&card->lock);
@@ -119,11 +125,12 @@ static bool speckv_queue_drain(struct speckv_queue *queue)
 
 	for (;;) {
 		first = (u64 *)&queue->cpls[speckv_ring_slot(queue->head, queue->depth)];
-		/* Pairs with the engine's release of this half: the other is there. */
-		*(u64 *)&cpl = smp_load_acquire(first);
+		*(u64 *)&cpl = READ_ONCE(*first);
 		if ((le16_to_cpu(cpl.status) & 1) != speckv_ring_phase(queue->head, queue->depth) ||
 		    queue->head == queue->tail)
 			return any;
+		/* The engine, a CPU or a card, has written this half last: the other is there. */
+		dma_rmb();
 		((u64 *)&cpl)[1] = READ_ONCE(first[1]);
 		queue->head++;
 		any = true;
@@ -215,6 +222,7 @@ int speckv_queue_restart(struct speckv_queue *queue)
 	unsigned long flags;
 	int error;
 
+	guard(rwsem_read)(&queue->ctx->card->renewal);
 	guard(mutex)(&queue->admin);
 	if (READ_ONCE(queue->error) == -ENODEV)
 		return -ENODEV;
@@ -278,6 +286,7 @@ static int speckv_queue_init(struct speckv_queue *queue, int eventfd)
 	if (error)
 		return error;
 	speckv_queue_renew(queue);
+	guard(rwsem_read)(&card->renewal);
 	mutex_lock(&card->lock);
 	error = speckv_card_take_queue(card, queue);
 	mutex_unlock(&card->lock);

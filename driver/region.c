@@ -65,11 +65,28 @@ struct speckv_region *speckv_region_get(struct speckv_context *ctx, u32 id)
 
 void speckv_region_remove(struct speckv_region *region)
 {
+	struct speckv_card *card = region->ctx->card;
+
 	if (region->kind != SPECKV_REGION_KERNEL)
 		region->ctx->region_count--;
-	xa_erase(&region->ctx->card->regions, region->id);
+	/* Whoever goes through all of them has the lock, and they stay. */
+	mutex_lock(&card->lock);
+	xa_erase(&card->regions, region->id);
+	mutex_unlock(&card->lock);
 	region->id = 0;		/* what is still mapped cannot be named any more */
 	speckv_region_put(region);
+}
+
+struct speckv_region *speckv_region_next(struct speckv_context *ctx, unsigned long *id)
+{
+	struct xarray *all = &ctx->card->regions;
+	struct speckv_region *region;
+
+	guard(mutex)(&ctx->card->lock);
+	region = xa_find(all, id, ULONG_MAX, XA_PRESENT);
+	while (region && region->ctx != ctx)
+		region = xa_find_after(all, id, ULONG_MAX, XA_PRESENT);
+	return region;
 }
 
 /* Bytes of card memory that nobody else can see any more, zeroed. */
@@ -151,9 +168,11 @@ static int speckv_region_check(struct speckv_context *ctx,
 static int speckv_region_publish(struct speckv_region *region)
 {
 	struct speckv_card *card = region->ctx->card;
-	int error = xa_alloc(&card->regions, &region->id, NULL,
-			     XA_LIMIT(1, card->caps.max_regions - 1), GFP_KERNEL);
+	int error;
 
+	guard(rwsem_read)(&card->renewal);
+	error = xa_alloc(&card->regions, &region->id, NULL,
+			 XA_LIMIT(1, card->caps.max_regions - 1), GFP_KERNEL);
 	if (error)
 		return error == -EBUSY ? -ENOSPC : error;
 	error = card->engine->region_set(region);

@@ -92,6 +92,9 @@
 #define SPECKV_CSR_INJECT			0x74	/* wo */
 #define SPECKV_CSR_INJECT_KIND			0xffU
 #define SPECKV_CSR_INJECT_ARGUMENT		0x78	/* rw, 64 bits */
+#define SPECKV_CSR_TENANT_CLEAR			0x80	/* rw */
+#define SPECKV_CSR_TENANT_CLEAR_TENANT		0xffffU
+#define SPECKV_CSR_TENANT_CLEAR_BUSY		0x80000000U
 #define SPECKV_CSR_COUNTER			0x200	/* ro, 64 bits */
 
 /* In the queue window */

@@ -276,7 +276,7 @@ static int speckv_soft_reset(struct speckv_card *card)
 	u32 i;
 
 	speckv_directory_renew(soft->directory);
-	for (i = 0; i < SPECKV_SOFT_COUNTERS; i++)
+	for (i = 0; i < SPECKV_COUNTERS; i++)
 		atomic64_set(&soft->counters[i], 0);
 	WRITE_ONCE(soft->bus_faults, 0);
 	WRITE_ONCE(soft->fatal, false);
@@ -290,11 +290,13 @@ static bool speckv_soft_fatal(struct speckv_card *card)
 	return READ_ONCE(soft->fatal);
 }
 
-static u64 speckv_soft_counter(struct speckv_card *card, u32 number)
+static void speckv_soft_counters(struct speckv_card *card, u64 values[SPECKV_COUNTERS])
 {
 	struct speckv_soft *soft = card->private;
+	u32 i;
 
-	return number < SPECKV_SOFT_COUNTERS ? atomic64_read(&soft->counters[number]) : 0;
+	for (i = 0; i < SPECKV_COUNTERS; i++)
+		values[i] = atomic64_read(&soft->counters[i]);
 }
 
 static u32 speckv_soft_tunable(struct speckv_card *card, u32 reg)
@@ -349,16 +351,16 @@ static int speckv_soft_inject(struct speckv_card *card, u32 kind, u64 argument)
 	return -EINVAL;
 }
 
-/* For tests: a card that stands still. Released, it looks at every queue. */
-void speckv_soft_release(struct speckv_soft *soft)
+/* Released, it looks at every queue. */
+static void speckv_soft_hold(struct speckv_card *card, bool hold)
 {
+	struct speckv_soft *soft = card->private;
 	u32 i;
 
-	guard(mutex)(&soft->card->lock);
-	WRITE_ONCE(soft->hold, false);
-	for (i = 0; i < soft->card->caps.max_queues; i++) {
-		if (soft->card->queues[i] && soft->card->queues[i]->doorbell)
-			speckv_soft_kick(soft->card->queues[i]);
+	WRITE_ONCE(soft->hold, hold);
+	for (i = 0; !hold && i < card->caps.max_queues; i++) {
+		if (card->queues[i] && card->queues[i]->doorbell)
+			speckv_soft_kick(card->queues[i]);
 	}
 }
 
@@ -380,10 +382,11 @@ const struct speckv_engine speckv_soft_engine = {
 	.tenant_clear = speckv_soft_tenant_clear,
 	.reset = speckv_soft_reset,
 	.fatal = speckv_soft_fatal,
-	.counter = speckv_soft_counter,
+	.counters = speckv_soft_counters,
 	.tunable = speckv_soft_tunable,
 	.tune = speckv_soft_tune,
 	.inject = speckv_soft_inject,
+	.hold = speckv_soft_hold,
 };
 
 void speckv_soft_caps(const struct speckv_soft *soft, struct speckv_caps *caps)

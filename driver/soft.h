@@ -6,7 +6,6 @@
 #include "speckv_drv.h"
 
 #define SPECKV_SOFT_MAX_LENGTH	(64U << 20)
-#define SPECKV_SOFT_COUNTERS	(SPECKV_COUNTER_ERRORS_LOGGED + 1)
 
 struct speckv_directory;
 
@@ -16,7 +15,7 @@ struct speckv_soft {
 	struct workqueue_struct *wq;	/* one work item a queue */
 	struct speckv_directory *directory;
 	struct xarray poison;		/* by 64 bytes of card memory */
-	atomic64_t counters[SPECKV_SOFT_COUNTERS];
+	atomic64_t counters[SPECKV_COUNTERS];
 	bool hold;			/* for tests: nothing is taken */
 	bool fatal;
 	u8 bus_faults;			/* SPECKV_INJECT_BUS_*, as bits, for the next access */
@@ -38,7 +37,6 @@ static inline struct speckv_soft *speckv_soft_of(struct speckv_queue *queue)
 struct speckv_soft *speckv_soft_create(u64 memory);
 void speckv_soft_destroy(struct speckv_soft *soft);
 void speckv_soft_caps(const struct speckv_soft *soft, struct speckv_caps *caps);
-void speckv_soft_release(struct speckv_soft *soft);
 
 /* soft_exec.c: what one descriptor does. Returns the completion's code. */
 u16 speckv_soft_execute(struct speckv_queue *queue, const struct speckv_desc *desc, u32 *result);

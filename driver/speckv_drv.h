@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Private types. For each object who frees it, for each lock what it protects; the order of
- * locks is context->lock, card->lock, queue->admin, queue->lock. docs/driver.md tells more.
+ * locks is context->lock, card->renewal, card->lock, queue->admin, queue->lock. docs/driver.md
+ * tells more.
  */
 #ifndef SPECKV_DRV_H
 #define SPECKV_DRV_H
@@ -14,6 +15,7 @@
 #include <linux/idr.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
+#include <linux/rwsem.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/wait.h>
@@ -46,6 +48,8 @@ struct speckv_card {
 	struct srcu_struct srcu;	/* entry points against removal */
 	bool gone;
 	u32 current_step;		/* the last that any context reached */
+
+	struct rw_semaphore renewal;	/* the engine's tables: changes of one against a reset of all */
 
 	struct mutex lock;		/* what follows */
 	struct speckv_quota quota;
@@ -141,6 +145,10 @@ struct speckv_soft_queue {
 	u8 inject;
 };
 
+struct speckv_pci_queue {
+	u32 armed;			/* the kernel's own: the last value stored to arm */
+};
+
 /* Freed by the last put: the id's, a mapping's, a system call's. */
 struct speckv_queue {
 	struct kref ref;
@@ -152,7 +160,10 @@ struct speckv_queue {
 	void *doorbell;			/* a page of memory, or the card's */
 	dma_addr_t ring_bus;
 	struct eventfd_ctx *eventfd;
-	struct speckv_soft_queue soft;
+	union {
+		struct speckv_soft_queue soft;
+		struct speckv_pci_queue pci;
+	};
 
 	struct mutex admin;		/* enabling, disabling */
 	struct delayed_work watchdog;	/* what the kernel submits is answered in time */

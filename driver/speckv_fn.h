@@ -14,14 +14,32 @@ void speckv_minor_put(dev_t devt);
 struct speckv_card *speckv_card_create(struct device *parent, const struct speckv_engine *engine,
 				       const struct speckv_caps *caps, void *private);
 int speckv_card_add(struct speckv_card *card);
-/* Wakes everyone with ENODEV; afterwards the engine is not called any more. */
+/* The card answers nothing any more: everyone is woken with ENODEV, no mapping leads to it. */
+void speckv_card_lose(struct speckv_card *card);
+/* The same, and afterwards the engine is not called any more. */
 void speckv_card_remove(struct speckv_card *card);
 int speckv_card_reset(struct speckv_card *card);
+/* Between the two, in one thread: all queues are in error, no table of the engine changes. */
+void speckv_card_halt(struct speckv_card *card);
+void speckv_card_go_on(struct speckv_card *card);
+/* The card is halted: the engine is reset, and knows all regions again. */
+int speckv_card_renew(struct speckv_card *card);
 /* card->lock held */
 int speckv_card_take_queue(struct speckv_card *card, struct speckv_queue *queue);
 static inline struct speckv_card *speckv_card_of(struct device *dev)
 {
 	return container_of(dev, struct speckv_card, dev);
+}
+
+static inline int speckv_card_wake(struct speckv_card *card)
+{
+	return card->engine->wake ? card->engine->wake(card) : 0;
+}
+
+static inline void speckv_card_rest(struct speckv_card *card)
+{
+	if (card->engine->rest)
+		card->engine->rest(card);
 }
 
 /* sysfs.c, debugfs.c */
@@ -46,6 +64,8 @@ struct speckv_region *speckv_region_get(struct speckv_context *ctx, u32 id);
 void speckv_region_put(struct speckv_region *region);
 /* The id goes; ctx->lock held, or the context is being released. */
 void speckv_region_remove(struct speckv_region *region);
+/* The context's first region from *id on, which becomes its id. NULL: there is none. */
+struct speckv_region *speckv_region_next(struct speckv_context *ctx, unsigned long *id);
 int speckv_region_mmap(struct speckv_region *region, struct vm_area_struct *vma);
 struct speckv_region *speckv_region_of_vma(struct vm_area_struct *vma);
 #define SPECKV_MMAP_REGION(id)	((u64)(id) << 30)
@@ -64,6 +84,8 @@ int speckv_queue_restart(struct speckv_queue *queue);
 void speckv_queue_stop(struct speckv_queue *queue, int error);
 /* Completions were written; @armed: and the program wants to know. Any context. */
 void speckv_queue_event(struct speckv_queue *queue, bool armed);
+/* card->lock held, nobody has the ring mapped: its memory goes before the queue does. */
+void speckv_queue_free_rings(struct speckv_queue *queue);
 /* The engine does not serve it any more. Any context. */
 void speckv_queue_failed(struct speckv_queue *queue);
 /* submit.c: first a place for a descriptor, then the descriptor; or both at once. */
@@ -100,8 +122,10 @@ int speckv_advise(struct speckv_context *ctx, struct speckv_advise *args);
 void speckv_advice_due(struct speckv_context *ctx, u32 step);
 void speckv_advice_drop(struct speckv_context *ctx, struct speckv_region *region);
 
-/* emulate.c */
+/* emulate.c, pci.c: the drivers of software cards and of real ones */
 int speckv_emulate_init(void);
 void speckv_emulate_exit(void);
+int speckv_pci_init(void);
+void speckv_pci_exit(void);
 
 #endif /* SPECKV_FN_H */

@@ -21,7 +21,22 @@ SPECKV_ATTRIBUTE_RO(opcodes, "0x%x", card->caps.opcodes);
 SPECKV_ATTRIBUTE_RO(memory_bytes, "%llu", card->caps.memory);
 SPECKV_ATTRIBUTE_RO(memory_free, "%zu", gen_pool_avail(card->memory));
 SPECKV_ATTRIBUTE_RO(current_step, "%u", READ_ONCE(card->current_step));
-SPECKV_ATTRIBUTE_RO(state, "%s", card->engine->fatal(card) ? "fatal" : "ready");
+
+static ssize_t state_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct speckv_card *card = speckv_card_of(dev);
+	int error = speckv_card_wake(card);
+	bool fatal;
+
+	if (error)
+		return error;
+	fatal = card->engine->fatal(card);
+	speckv_card_rest(card);
+	if (READ_ONCE(card->gone))
+		return sysfs_emit(buf, "gone\n");
+	return sysfs_emit(buf, "%s\n", fatal ? "fatal" : "ready");
+}
+static DEVICE_ATTR_RO(state);
 
 static ssize_t version_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
@@ -54,13 +69,18 @@ static ssize_t telemetry_show(struct device *dev, struct device_attribute *attr,
 		"errors_logged",
 	};
 	struct speckv_card *card = speckv_card_of(dev);
+	u64 values[SPECKV_COUNTERS];
 	ssize_t length = 0;
+	int error = speckv_card_wake(card);
 	u32 i;
 
-	BUILD_BUG_ON(ARRAY_SIZE(names) != SPECKV_COUNTER_ERRORS_LOGGED + 1);
+	BUILD_BUG_ON(ARRAY_SIZE(names) != SPECKV_COUNTERS);
+	if (error)
+		return error;
+	card->engine->counters(card, values);
+	speckv_card_rest(card);
 	for (i = 0; i < ARRAY_SIZE(names); i++)
-		length += sysfs_emit_at(buf, length, "%s %llu\n", names[i],
-					card->engine->counter(card, i));
+		length += sysfs_emit_at(buf, length, "%s %llu\n", names[i], values[i]);
 	return length;
 }
 static DEVICE_ATTR_RO(telemetry);
@@ -73,7 +93,11 @@ static ssize_t reset_store(struct device *dev, struct device_attribute *attr, co
 
 	if (error || !reset)
 		return -EINVAL;
+	error = speckv_card_wake(speckv_card_of(dev));
+	if (error)
+		return error;
 	error = speckv_card_reset(speckv_card_of(dev));
+	speckv_card_rest(speckv_card_of(dev));
 	return error ?: count;
 }
 static DEVICE_ATTR_WO(reset);
@@ -88,9 +112,14 @@ static ssize_t speckv_tunable_show(struct device *dev, struct device_attribute *
 {
 	struct speckv_tunable *tunable = container_of(attr, struct speckv_tunable, attr);
 	struct speckv_card *card = speckv_card_of(dev);
+	int error = speckv_card_wake(card);
+	u32 word;
 
-	return sysfs_emit(buf, "%u\n",
-			  card->engine->tunable(card, tunable->reg) >> tunable->shift & 0xff);
+	if (error)
+		return error;
+	word = card->engine->tunable(card, tunable->reg);
+	speckv_card_rest(card);
+	return sysfs_emit(buf, "%u\n", word >> tunable->shift & 0xff);
 }
 
 static ssize_t speckv_tunable_store(struct device *dev, struct device_attribute *attr,
@@ -105,9 +134,13 @@ static ssize_t speckv_tunable_store(struct device *dev, struct device_attribute 
 	if (error)
 		return error;
 	guard(mutex)(&card->lock);
+	error = speckv_card_wake(card);
+	if (error)
+		return error;
 	word = card->engine->tunable(card, tunable->reg);
 	word = (word & ~(0xffU << tunable->shift)) | (u32)value << tunable->shift;
 	error = card->engine->tune(card, tunable->reg, word);
+	speckv_card_rest(card);
 	return error ?: count;
 }
 

@@ -119,6 +119,11 @@ package speckv_pkg;
   localparam logic [5:0] CsrInjectKindLow = 6'h0;
   localparam logic [5:0] CsrInjectKindHigh = 6'h7;
   localparam logic [11:0] CsrInjectArgument = 12'h78;
+  localparam logic [11:0] CsrTenantClear = 12'h80;
+  localparam logic [5:0] CsrTenantClearTenantLow = 6'h0;
+  localparam logic [5:0] CsrTenantClearTenantHigh = 6'hf;
+  localparam logic [5:0] CsrTenantClearBusyLow = 6'h1f;
+  localparam logic [5:0] CsrTenantClearBusyHigh = 6'h1f;
   localparam logic [11:0] CsrCounter = 12'h200;
 
   // In the queue window

@@ -89,6 +89,9 @@ inline constexpr std::uint32_t kSnapshot = 0x70;
 inline constexpr std::uint32_t kInject = 0x74;
 inline constexpr Field kInjectKind{0, 8};
 inline constexpr std::uint32_t kInjectArgument = 0x78;
+inline constexpr std::uint32_t kTenantClear = 0x80;
+inline constexpr Field kTenantClearTenant{0, 16};
+inline constexpr Field kTenantClearBusy{31, 1};
 inline constexpr std::uint32_t kCounter = 0x200;
 }
 namespace queue {

@@ -40,6 +40,11 @@ struct CardOptions {
   std::uint32_t regions = kMaxRegions;
   std::uint32_t max_length = 1U << 30;
   std::uint32_t max_layer = 16U << 20;
+  // Off behind a bus, where a card sees every store: hosts do not look at need_kick.
+  bool doorbells_are_memory = true;
+  // Others store to `memory` too: what the fast buffer holds is compared before it is
+  // used.
+  bool memory_is_shared = false;
 };
 
 class Card {

@@ -11,7 +11,8 @@ namespace speckv::engine {
 struct Card::State {
   State(const CardOptions& options, HostPort& port)
       : regions(options.regions),
-        memory(options.memory, options.buffer_bytes, port, counters) {
+        memory(options.memory, options.buffer_bytes, options.memory_is_shared, port,
+               counters) {
     if (options.directory_entries != 0) {
       directory = std::make_unique<Directory>(options.directory_entries, counters);
     }

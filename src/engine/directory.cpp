@@ -45,6 +45,16 @@ void Directory::renew(const DirectorySettings& settings) noexcept {
     tenant.weights = settings.weights;
 }
 
+void Directory::renew_tenant(std::uint32_t number, const Weights& weights) noexcept {
+  Tenant& tenant = tenants_[number];
+  for (auto entry = entries_.begin(); entry != entries_.end() && tenant.blocks != 0;
+       ++entry) {
+    if (entry->tokens != 0 && entry->name.tenant == number) clear(*entry);
+  }
+  tenant = Tenant{};
+  tenant.weights = weights;
+}
+
 void Directory::count(Tenant& tenant, std::uint64_t Telemetry::*mine, Counter all,
                       std::uint64_t n) noexcept {
   tenant.tally.*mine = add_saturating(tenant.tally.*mine, n);

@@ -31,6 +31,9 @@ class Directory {
   // Empty, every tenant at step 0, with these settings. REQUIRES: weights.valid(),
   // block_shift 4 to 8.
   void renew(const DirectorySettings& settings) noexcept;
+  // One tenant as new, with these weights: none of its blocks, whatever references they
+  // have. REQUIRES: weights.valid()
+  void renew_tenant(std::uint32_t tenant, const Weights& weights) noexcept;
 
   std::uint32_t entries() const noexcept { return sets_ * kMaxDirectoryWays; }
   std::uint32_t block_tokens() const noexcept { return 1U << shift_; }

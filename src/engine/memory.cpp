@@ -15,9 +15,10 @@ bool overlap(Bytes a, Bytes b) noexcept {
 
 }  // namespace
 
-Memory::Memory(MutableBytes device, std::uint64_t buffer_bytes, HostPort& port,
-               Counters& counters)
+Memory::Memory(MutableBytes device, std::uint64_t buffer_bytes, bool shared,
+               HostPort& port, Counters& counters)
     : device_(device),
+      shared_(shared),
       port_(port),
       counters_(counters),
       buffer_(buffer_bytes / kLine * kLine),
@@ -59,9 +60,9 @@ Memory::Run Memory::device_run(const Place& place, std::uint64_t at, bool writin
   if (lines_ != 0) {  // else the whole range lies together
     const std::uint64_t line = address / kLine, within = address % kLine;
     length = std::min(length, kLine - within);
-    const std::size_t slot = line % tags_.size();
-    if (tags_[slot] == line + 1) {
+    if (holds(line)) {
       counters_.add(Counter::buffer_hits, length);
+      const std::size_t slot = line % tags_.size();
       return {MutableBytes(buffer_).subspan(slot * kLine + within, length), Answer::ok};
     }
   }
@@ -174,13 +175,22 @@ Answer Memory::prefetch(const Place& from) {
     const std::size_t slot = line % tags_.size();
     // A line that is not whole, or poisoned elsewhere, is read where it lies.
     if (!inside(line * kLine, kLine) || poisoned(line * kLine, kLine)) continue;
-    if (tags_[slot] == line + 1) continue;
+    if (holds(line)) continue;
     std::memcpy(buffer_.data() + slot * kLine, device_.data() + line * kLine, kLine);
     if (tags_[slot] == 0) ++lines_;
     tags_[slot] = line + 1;
     counters_.add(Counter::buffer_filled, kLine);
   }
   return Answer::ok;
+}
+
+// Whether a line lies in the fast buffer. A store by others, which nobody tells us of, is
+// seen by its bytes.
+bool Memory::holds(std::uint64_t line) const noexcept {
+  const std::size_t slot = line % tags_.size();
+  if (tags_[slot] != line + 1) return false;
+  return !shared_ || std::memcmp(buffer_.data() + slot * kLine,
+                                 device_.data() + line * kLine, kLine) == 0;
 }
 
 // A write goes to device memory; what the fast buffer has of it is no longer true, and

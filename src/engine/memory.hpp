@@ -44,8 +44,9 @@ struct Place {
 
 class Memory {
  public:
-  // `buffer_bytes`: of the fast buffer; rounded down to whole lines.
-  Memory(MutableBytes device, std::uint64_t buffer_bytes, HostPort& port,
+  // `buffer_bytes`: of the fast buffer; rounded down to whole lines. `shared`: others may
+  // store to `device` at any time.
+  Memory(MutableBytes device, std::uint64_t buffer_bytes, bool shared, HostPort& port,
          Counters& counters);
 
   // The range, if that tenant may read (or write) it. REQUIRES: id < regions.size()
@@ -81,9 +82,11 @@ class Memory {
   Run host_run(const Place& place, std::uint64_t at, bool writing);
   bool inside(std::uint64_t address, std::uint64_t length) const noexcept;
   bool poisoned(std::uint64_t address, std::uint64_t length) const noexcept;
+  bool holds(std::uint64_t line) const noexcept;
   void written(std::uint64_t address, std::uint64_t length) noexcept;
 
   const MutableBytes device_;
+  const bool shared_;
   HostPort& port_;
   Counters& counters_;
   std::vector<std::byte> buffer_;

@@ -73,7 +73,8 @@ void Card::write32(std::uint32_t offset, std::uint32_t value) noexcept {
 // ---------------------------------------------------------------
 
 std::uint64_t Card::features() const noexcept {
-  return feature::kCrc | feature::kPaged | feature::kNeedKick | feature::kInject |
+  return feature::kCrc | feature::kPaged | feature::kInject |
+         (options_.doorbells_are_memory ? feature::kNeedKick : 0) |
          (state_->directory ? feature::kDirectory : 0);
 }
 
@@ -157,10 +158,18 @@ void Card::csr_write(std::uint32_t offset, std::uint32_t value) noexcept {
       return;
     case csr::kBlockShift:
     case csr::kDirectoryQuota:
-    case csr::kWeights:
-    case csr::kThresholds:
       if (csr::kControlEnable.get(s.control) == 0) configure(offset, value);
       return;
+    case csr::kWeights:
+    case csr::kThresholds:
+      return configure(offset, value);
+    case csr::kTenantClear: {
+      const auto tenant = static_cast<std::uint32_t>(csr::kTenantClearTenant.get(value));
+      if (s.directory && tenant < kMaxTenants) {
+        s.directory->renew_tenant(tenant, s.settings.weights);
+      }
+      return;
+    }
     case csr::kSnapshot:
       s.snapshot = s.counters;
       return;
@@ -174,8 +183,8 @@ void Card::csr_write(std::uint32_t offset, std::uint32_t value) noexcept {
   }
 }
 
-// Settings of the directory, which is empty as long as the card is not enabled. What
-// breaks a rule is ignored.
+// Settings of the directory, which is empty as long as the card was never enabled; later
+// they are for tenants to come. What breaks a rule is ignored.
 void Card::configure(std::uint32_t offset, std::uint32_t value) noexcept {
   DirectorySettings wanted = state_->settings;
   Weights& weights = wanted.weights;
@@ -189,7 +198,8 @@ void Card::configure(std::uint32_t offset, std::uint32_t value) noexcept {
   }
   if (wanted.block_shift < 4 || wanted.block_shift > 8 || !weights.valid()) return;
   state_->settings = wanted;
-  if (state_->directory) state_->directory->renew(wanted);
+  const bool enabled = csr::kControlEnable.get(state_->control) != 0;
+  if (state_->directory && !enabled) state_->directory->renew(wanted);
 }
 
 void Card::inject(std::uint32_t kind) noexcept {

@@ -433,7 +433,9 @@ TEST_P(EngineConformance, what_was_prefetched_reads_as_what_was_written_last) {
 TEST_P(EngineConformance, many_threads_each_get_every_answer_once) {
   constexpr int kThreads = 8;
   const bool alone = std::string_view(GetParam().name) == "model";  // for one thread
-  const auto count = std::max<std::uint64_t>(2000, scaled(3e5) / kThreads);
+  // A card's doorbells are no memory: behind a simulated bus each of them takes its time.
+  const double all = facts_.has(feature::kNeedKick) ? 3e5 : 1e5;
+  const auto count = std::max<std::uint64_t>(2000, scaled(all) / kThreads);
   std::vector<std::unique_ptr<QueueUnderTest>> queues;
   for (int i = 0; i < kThreads; ++i)
     queues.push_back(engine_->open_queue(kTenant, 6));

@@ -411,6 +411,51 @@ TEST_P(EngineDirectory, steps_go_on_where_their_number_begins_anew) {
   EXPECT_EQ(step(1100), 1U);
 }
 
+// What the driver asks for when a program goes: the next one finds nothing of it.
+// Defaults that are written while the card works are those of tenants to come.
+TEST_P(EngineDirectory, a_cleared_tenant_is_as_new_and_no_other) {
+  Bar0* bar0 = engine_->bar0();
+  if (bar0 == nullptr) GTEST_SKIP() << "registers are not shown";
+  const auto other = engine_->open_queue(kOther, 3);
+  Descriptor theirs = make(Opcode::copy);
+  theirs.src_region = engine_->host_region(kOther, host_);
+  theirs.dst_region = engine_->card_region(kOther, 0, kCardBytes);
+  theirs.length = 64;
+  theirs.flags = flag::kNamed;
+  name(theirs, block(7, 0), whole());
+  EXPECT_EQ(run(*other, {theirs})[0].answer, Answer::ok);
+  EXPECT_EQ(settle(block(7, 0)), Answer::ok);
+  EXPECT_EQ(settle(block(8, 0)), Answer::ok);
+  EXPECT_EQ(hint(Hint::share, block(8, 0)).answer, Answer::ok);
+  step(5000);
+  EXPECT_EQ(telemetry().waiting_victims, 1U);
+
+  bar0->write32(csr::kWeights, 0x01020304);
+  bar0->write32(csr::kThresholds, 0);  // breaks the rule
+  EXPECT_EQ(bar0->read32(csr::kWeights), 0x01020304U);
+  EXPECT_EQ(bar0->read32(csr::kThresholds), csr::kThresholdsReset);
+  EXPECT_EQ(telemetry().weights, csr::kWeightsReset);
+  bar0->write32(csr::kTenantClear, kTenant);
+  while (csr::kTenantClearBusy.get(bar0->read32(csr::kTenantClear)) != 0)
+    bar0->run();
+
+  const Telemetry mine = telemetry();
+  EXPECT_EQ(mine.blocks + mine.shared + mine.step + mine.waiting_victims, 0U);
+  EXPECT_EQ(mine.hits + mine.misses + mine.inserted + mine.victims, 0U);
+  EXPECT_EQ(mine.weights, 0x01020304U);
+  EXPECT_TRUE(report(Report::victims).empty());
+  for (const std::uint32_t request : {7U, 8U})
+    EXPECT_EQ(hint(Hint::hot, block(request, 0)).answer, Answer::not_found);
+  theirs.src_region = std::exchange(theirs.dst_region, theirs.src_region);
+  EXPECT_EQ(run(*other, {theirs})[0].answer, Answer::ok);
+  const Telemetry left = telemetry(*other, theirs.dst_region);
+  EXPECT_EQ(left.blocks, 1U);
+  EXPECT_EQ(left.hits, 1U);
+  EXPECT_EQ(left.weights, csr::kWeightsReset);
+  bar0->write32(csr::kTenantClear, kMaxTenants);  // nobody
+  EXPECT_TRUE(run(*other, {make(Opcode::nop)})[0].answer == Answer::ok);
+}
+
 INSTANTIATE_TEST_SUITE_P(Engines, EngineDirectory, testing::ValuesIn(kEngines),
                          [](const auto& param) { return std::string(param.param.name); });
 

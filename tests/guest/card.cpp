@@ -1,6 +1,7 @@
 #include "card.hpp"
 
 #include <chrono>
+#include <climits>
 #include <thread>
 
 namespace guest {
@@ -145,17 +146,40 @@ int Uring::run(const Fd& card, std::uint32_t queue, const speckv_desc& desc,
   return result;
 }
 
+Home::Home(const std::string& card) {
+  const auto target = [](const std::string& link) {
+    char path[PATH_MAX];
+    return ::realpath(link.c_str(), path) != nullptr ? std::string(path) + '/' : "";
+  };
+  folder = target("/sys/class/speckv/" + card + "/device");
+  driver = target(folder + "driver");
+  const std::size_t end = folder.size() - 1;
+  const std::size_t begin = folder.rfind('/', end - 1) + 1;
+  device = folder.substr(begin, end - begin);
+}
+
+bool Home::write(const char* file) const {
+  return write_file(driver + file, device);
+}
+
+bool on_pci() {
+  return ::access((std::string(kSysfs) + "device/vendor").c_str(), F_OK) == 0;
+}
+
 bool write_file(const std::string& name, const std::string& text) {
   const Fd file(::open(name.c_str(), O_WRONLY | O_CLOEXEC));
   return file.get() >= 0 && ::write(file.get(), text.data(), text.size()) ==
                                 static_cast<ssize_t>(text.size());
 }
 
-std::string read_file(const std::string& name) {
+std::string read_file(const std::string& name, std::size_t most) {
   const Fd file(::open(name.c_str(), O_RDONLY | O_CLOEXEC));
-  std::string text(8192, '\0');
-  const ssize_t length = ::read(file.get(), text.data(), text.size());
-  text.resize(length < 0 ? 0 : static_cast<std::size_t>(length));
+  std::string text(most, '\0');
+  std::size_t length = 0;
+  ssize_t got = 0;
+  while ((got = ::read(file.get(), text.data() + length, most - length)) > 0)
+    length += static_cast<std::size_t>(got);
+  text.resize(length);
   return text;
 }
 

@@ -18,22 +18,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "card_codes.h"
 #include "regs.h"
 #include "speckv_ioctl.h"
+#include "system.hpp"
 
 namespace guest {
 
 constexpr std::size_t kPage = 4096;
 constexpr const char* kCard = "/dev/speckv0";
-constexpr const char* kSysfs = "/sys/class/speckv/speckv0/";
-constexpr const char* kDebugfs = "/sys/kernel/debug/speckv/speckv0/";
-
-// n at full length; fewer or more as SPECKV_TEST_SCALE says, never fewer than one.
-inline std::uint32_t scaled(std::uint32_t n) {
-  const char* scale = std::getenv("SPECKV_TEST_SCALE");
-  const double times = scale != nullptr ? std::atof(scale) : 1;
-  return std::max(1U, static_cast<std::uint32_t>(n * times));
-}
 
 // A file descriptor that closes itself; -1: none.
 class Fd {
@@ -69,6 +62,12 @@ inline speckv_query query(const Fd& card) {
   speckv_query answer{};
   EXPECT_EQ(call(card, SPECKV_IOC_QUERY, answer), 0);
   return answer;
+}
+inline bool has(const Fd& card, std::uint64_t feature) {
+  return (query(card).out_features & feature) != 0;
+}
+inline bool has_codec(const Fd& card, unsigned codec) {
+  return (query(card).out_codecs >> codec & 1) != 0;
 }
 
 struct Mapping {
@@ -193,8 +192,5 @@ class Uring {
   io_uring ring_{};
   int error_;
 };
-
-bool write_file(const std::string& name, const std::string& text);
-std::string read_file(const std::string& name);  // its first 8 KiB; "" on failure
 
 }  // namespace guest

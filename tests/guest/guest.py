@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """The driver in a real kernel:
-guest.py ROOT build|test|bench|shell KERNEL [PROGRAM [ARGUMENT...] [+ PROGRAM [ARGUMENT...]]...]
+guest.py [OPTION...] ROOT VERB KERNEL [PROGRAM [ARGUMENT...] [+ PROGRAM [ARGUMENT...]]...]
 
 build    compiles driver/ against a Debian kernel's headers; any warning fails, sparse's too
 test     boots that kernel in QEMU, loads the module, runs each PROGRAM, judges the console
 bench    boots with one vCPU that counts instructions, and null_blk; prints PROGRAM's figures
 shell    the same with a shell, for people
-KERNEL is 6.1 or 6.12. Exit status: 0 good, 1 not (the console follows), 77 cannot be run here.
-SPECKV_TEST_SCALE reaches the programs, which find each other in /. A guest is killed after SPECKV_GUEST_TIMEOUT seconds (840).
+The cards are the module's own, or with --card two on PCI, each of them a process of that program.
+Exit status: 0 good, 1 not (the console follows), 77 cannot be run here. SPECKV_TEST_SCALE reaches
+the programs, which find each other in /. A guest is killed after SPECKV_GUEST_TIMEOUT seconds (840).
 """
 
+import argparse
 import contextlib
 import fcntl
 import os
@@ -23,15 +25,19 @@ import sys
 import tempfile
 import time
 
+import cards
 import fetch
 import initrd
 import verdict
 
 HERE = pathlib.Path(__file__).resolve().parent
-MODULE = "emulate=2 emulate_memory=64"
+SOFTWARE_CARDS = "emulate=2 emulate_memory=64"
 # Stock kernels do not boot on every KVM; TCG runs everywhere.
-MACHINE = ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-M", "q35", "-m", "1G",
+MACHINE = ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G",
+           "-M", "q35,memory-backend=ram",  # which cards on PCI map
+           "-object", "memory-backend-memfd,id=ram,size=1G,share=on",
            "-nographic", "-nodefaults", "-no-reboot"]
+IOMMU = ["-device", "intel-iommu,intremap=on,caching-mode=on"]
 # No vmlinux is at hand for BTF; Debian's newer kernels are made by a newer gcc than the tests.
 NO_WARNING = re.compile(r"Skipping BTF generation|compiler differs from the one used|"
                         r"^  (The kernel was built by|You are using):")
@@ -44,6 +50,9 @@ insmod /null_blk.ko nr_devices=1
 mkdir /sys/kernel/config/nullb/nullb1
 cd /sys/kernel/config/nullb/nullb1 && echo 1 >memory_backed && echo 64 >size && echo 1 >power"""
 APPEND = "console=ttyS0 panic=-1 quiet slub_debug=FZPU"
+APPEND_IOMMU = " intel_iommu=on iommu.strict=1 iommu.passthrough=0"
+# A test asks for the death of a card's process.
+KILL = re.compile(rb"^CARD KILL (\d)\r?\n", re.M)
 
 
 @contextlib.contextmanager
@@ -80,24 +89,30 @@ def copy_changed(source, target):
             shutil.copyfile(new, old)
 
 
-def boot(series, files, init, timeout, machine=None):
+def boot(options, files, init, timeout, machine=None):
     """Boots; returns (QEMU's exit status or None after the timeout, the console)."""
-    image, _ = fetch.kernel(series)
-    command = fetch.qemu()
-    with tempfile.TemporaryDirectory() as folder:
+    image, _ = fetch.kernel(options.kernel)
+    command = fetch.qemu() + (machine or MACHINE) + (IOMMU if options.iommu else [])
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         archive = pathlib.Path(folder) / "initrd"
         archive.write_bytes(initrd.archive(fetch.tool("busybox-static", "bin/busybox"),
                                            init, files))
-        command += [*(machine or MACHINE), "-serial", "stdio", "-kernel", str(image), "-initrd",
-                    str(archive), "-append", APPEND]
+        command += ["-serial", "stdio", "-kernel", str(image), "-initrd", str(archive),
+                    "-append", APPEND + (APPEND_IOMMU if options.iommu else "")]
+        there = []
+        if options.card:
+            there = stack.enter_context(cards.two(options.card, folder, options.fault))
+        for card in there:
+            command += card.qemu()
         if timeout is None:
             return subprocess.call(command), ""
-        return watch(command, timeout)
+        status, console = watch(command, timeout, there)
+        return status, console + "".join(card.end() for card in there)
 
 
-def watch(command, timeout):
+def watch(command, timeout, there):
     """Runs a command that is killed when its time is up; all it wrote, in either case."""
-    console, deadline = b"", time.monotonic() + timeout
+    console, deadline, seen = b"", time.monotonic() + timeout, 0
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT) as process, \
             selectors.DefaultSelector() as selector:
@@ -108,13 +123,17 @@ def watch(command, timeout):
                 if not chunk:
                     return process.wait(), console.decode(errors="replace")
                 console += chunk
+            for asked in KILL.finditer(console, seen):
+                there[int(asked.group(1))].kill()
+                seen = asked.end()
         process.kill()
     return None, console.decode(errors="replace")
 
 
-def script(program):
+def script(options, program):
     text = (HERE / "init").read_text(encoding="utf-8")
-    return text.replace("@MODULE@", MODULE).replace("@PROGRAM@", program)
+    text = text.replace("@MODULE@", "" if options.card else SOFTWARE_CARDS)
+    return text.replace("@PROGRAM@", program)
 
 
 def libraries(program):
@@ -136,20 +155,22 @@ def commands(words):
     return programs, "\n".join(lines)
 
 
-def test(root, series, words):
-    programs, lines = commands(words)
+def test(options):
+    programs, lines = commands(options.words)
     scale = os.environ.get("SPECKV_TEST_SCALE", "1")
     timeout = float(os.environ.get("SPECKV_GUEST_TIMEOUT", "840"))
-    with module(root, series) as (built, good, said):
+    with module(options.root, options.kernel) as (built, good, said):
         if not good:
             print("\n".join(said))
             return 1
         files = {"speckv.ko": built.read_bytes()}
         for program in programs:
             files |= {program.name: program.read_bytes(), **libraries(program)}
-    status, console = boot(series, files,
-                           script(f"export SPECKV_TEST_SCALE={scale}\n{lines}"), timeout)
+    status, console = boot(options, files,
+                           script(options, f"export SPECKV_TEST_SCALE={scale}\n{lines}"), timeout)
     faults = verdict.faults(status, console)
+    if options.fault:
+        faults = spoiled(options.fault, faults)
     if faults:
         print(console)
     for fault in faults:
@@ -158,10 +179,21 @@ def test(root, series, words):
     return 1 if faults else 0
 
 
-def bench(root, series, program):
+def spoiled(kind, faults):
+    """The cards do something wrong on purpose: what is wrong is that no test says so, or that
+    anything else is wrong than that tests fail."""
+    found = [fault for fault in faults if "[  FAILED  ]" in fault]
+    others = [fault for fault in faults if fault not in found and verdict.DONE not in fault
+              and fault != verdict.NONE]
+    print(f"--fault {kind} is found:", *found, sep="\n  ")
+    return others if found else [*others, f"no test finds --fault {kind}"]
+
+
+def bench(options):
     """Prints the figures of a program, a line "NAME VALUE UNIT BASELINE" each."""
-    modules = fetch.kernel(series)[0].parent.parent / "lib/modules"
-    with module(root, series) as (built, good, said):
+    program = pathlib.Path(options.words[0])
+    modules = fetch.kernel(options.kernel)[0].parent.parent / "lib/modules"
+    with module(options.root, options.kernel) as (built, good, said):
         if not good:
             print("\n".join(said))
             return 1
@@ -169,7 +201,8 @@ def bench(root, series, program):
                  **libraries(program)}
     for name in ("configfs", "null_blk"):
         files |= {path.name: path.read_bytes() for path in modules.rglob(f"{name}.ko")}
-    status, console = boot(series, files, script(f"{NULL_BLK}\nstatus=0\n/{program.name} || status=$?"),
+    status, console = boot(options, files,
+                           script(options, f"{NULL_BLK}\nstatus=0\n/{program.name} || status=$?"),
                            float(os.environ.get("SPECKV_GUEST_TIMEOUT", "840")), COUNTING)
     figures = re.findall(r"^FIGURE (.*?)\r?$", console, re.M)
     if status != 0 or verdict.DONE not in console or not figures or verdict.BAD.search(console):
@@ -179,43 +212,45 @@ def bench(root, series, program):
     return 0
 
 
-def shell(root, series):
-    with module(root, series) as (built, good, said):
+def shell(options):
+    with module(options.root, options.kernel) as (built, good, said):
         if not good:
             print("\n".join(said))
             return 1
         files = {"speckv.ko": built.read_bytes()}
     print("speckv0 and speckv1 are there; `exit` or Ctrl-A X ends the guest.")
-    status, _ = boot(series, files, script("setsid cttyhack sh; status=$?"), None)
+    status, _ = boot(options, files, script(options, "setsid cttyhack sh; status=$?"), None)
     return status
 
 
-def build(root, series):
-    with module(root, series, check=True) as (_, good, said):
-        print("\n".join(said) or f"{series}: no warnings")
+def build(options):
+    with module(options.root, options.kernel, check=True) as (_, good, said):
+        print("\n".join(said) or f"{options.kernel}: no warnings")
         return 0 if good and not said else 1
 
 
-def main(root, verb, series, *rest):
-    root = pathlib.Path(root).resolve()
-    if series not in fetch.KERNELS:
-        print(f"no such kernel: {series}", file=sys.stderr)
-        return 2
+def main():
+    verbs = {"build": (build, False), "test": (test, True), "bench": (bench, True),
+             "shell": (shell, False)}
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--card", type=pathlib.Path, help="speckv_card: two cards on PCI")
+    parser.add_argument("--fault", help="what these cards do wrong; the judgement is then tested")
+    parser.add_argument("--iommu", action="store_true", help="the cards reach what is mapped only")
+    parser.add_argument("root", type=lambda name: pathlib.Path(name).resolve())
+    parser.add_argument("verb", choices=verbs)
+    parser.add_argument("kernel", choices=sorted(fetch.KERNELS))
+    parser.add_argument("words", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    run, has_program = verbs[options.verb]
+    if has_program != bool(options.words):
+        parser.error("test and bench, and no other, have a program")
     try:
-        if verb == "build":
-            return build(root, series)
-        if verb == "test":
-            return test(root, series, rest)
-        if verb == "bench":
-            return bench(root, series, pathlib.Path(rest[0]))
-        return shell(root, series)
+        return run(options)
     except fetch.Unavailable as reason:
         print(f"SKIPPED: {reason}")
         return 77
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 4 or sys.argv[2] not in ("build", "test", "bench", "shell"):
-        print(__doc__, file=sys.stderr)
-        sys.exit(2)
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

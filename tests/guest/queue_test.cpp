@@ -127,9 +127,10 @@ void by_uring(const Fd& card, std::uint32_t count) {
 }
 
 // Of each of eight threads, each with a file and a queue of its own: a million in all in
-// the nightly run.
+// the nightly run, a tenth of that on a simulated bus.
 std::uint32_t descriptors() {
-  return scaled(1) >= 10 ? 1000000 / kThreads : scaled(2500);
+  if (scaled(1) < 10) return scaled(2500);
+  return (on_pci() ? 100000 : 1000000) / kThreads;
 }
 
 TEST(Answers, EveryDescriptorOnceByIoctl) {
@@ -259,7 +260,8 @@ TEST(Queue, AnOverrunStopsTheQueueUntilItsReset) {
   EXPECT_NE(file.revents & POLLERR, 0);
   speckv_object args{};
   args.id = queue.id();
-  EXPECT_EQ(call(card, SPECKV_IOC_QUEUE_KICK, args), EIO);
+  EXPECT_EQ(call(card, SPECKV_IOC_QUEUE_KICK, args),
+            has(card, SPECKV_FEATURE_NEED_KICK) ? EIO : EINVAL);
   other.push(nop(3));
   ASSERT_EQ(other.ring(), 0);
   speckv_cpl cpl;

@@ -2,19 +2,17 @@
 // kind: everyone is answered, nothing is used afterwards.
 #include <csetjmp>
 #include <csignal>
-#include <functional>
 #include <thread>
-#include <vector>
 
 #include <sys/wait.h>
 
 #include "card.hpp"
+#include "load.hpp"
 
 namespace guest {
 namespace {
 
 constexpr const char* kTimeout = "/sys/module/speckv/parameters/timeout_ms";
-constexpr const char* kDriver = "/sys/bus/platform/drivers/speckv_soft/";
 constexpr const char* kSecond = "/dev/speckv1";
 
 std::string hold() {
@@ -35,12 +33,6 @@ class Timeout {
   }
   ~Timeout() { EXPECT_TRUE(write_file(kTimeout, "5000")); }
 };
-
-int step(const Fd& card, std::uint32_t value) {
-  speckv_step args{};
-  args.step = value;
-  return call(card, SPECKV_IOC_STEP, args);
-}
 
 TEST(Stuck, EveryWaitEnds) {
   const Timeout timeout("300");
@@ -164,7 +156,8 @@ TEST(Fatal, NothingIsServedUntilTheCardIsReset) {
   speckv_object args{};
   args.id = queue.out_id;
   EXPECT_EQ(call(card, SPECKV_IOC_QUEUE_RESET, args), EIO);
-  EXPECT_EQ(call(card, SPECKV_IOC_QUEUE_KICK, args), EIO);
+  EXPECT_EQ(call(card, SPECKV_IOC_QUEUE_KICK, args),
+            has(card, SPECKV_FEATURE_NEED_KICK) ? EIO : EINVAL);
   ASSERT_TRUE(write_file(std::string(kSysfs) + "reset", "1"));
   EXPECT_EQ(read_file(std::string(kSysfs) + "state"), "ready\n");
   EXPECT_EQ(call(card, SPECKV_IOC_QUEUE_RESET, args), 0);
@@ -173,180 +166,35 @@ TEST(Fatal, NothingIsServedUntilTheCardIsReset) {
 
 // ---- Going away ----
 
-// Submits without end in its own way; counts what is answered; ends when the card is
-// gone.
-struct Load {
-  std::atomic<bool> stop{false};
-  std::atomic<std::uint32_t> answers{0}, gone{0}, wrong{0};
-  std::atomic<int> last_wrong{0};
-  void saw(int error) {
-    if (error == ENODEV) {
-      ++gone;
-    } else if (error != 0 && error != EAGAIN && error != EIO) {
-      ++wrong;
-      last_wrong = error;
-    }
-  }
-  // Whoever comes after the removal finds nothing to open.
-  bool opened(const Fd& card) {
-    if (card.get() < 0) ++gone;
-    return card.get() >= 0;
-  }
-};
-
-void load_ioctl(const char* name, Load& load) {
-  const Fd card = open_card(name);
-  if (!load.opened(card)) return;
-  speckv_queue_create queue{};
-  queue.depth = 16;
-  queue.eventfd = -1;
-  speckv_object reset{};
-  int error = call(card, SPECKV_IOC_QUEUE_CREATE, queue);
-  reset.id = queue.out_id;
-  while (!load.stop && error != ENODEV) {
-    const speckv_desc desc = nop(1);
-    speckv_cpl cpls[16];
-    std::uint32_t taken = 0;
-    error = submit(card, queue.out_id, &desc, 1);
-    if (error != ENODEV) error = reap(card, queue.out_id, cpls, 16, &taken);
-    if (error == EIO) call(card, SPECKV_IOC_QUEUE_RESET, reset);
-    load.saw(error);
-    load.answers += taken;
-  }
-}
-
-void load_uring(const char* name, Load& load) {
-  const Fd card = open_card(name);
-  if (!load.opened(card)) return;
-  speckv_queue_create queue{};
-  queue.depth = 16;
-  queue.eventfd = -1;
-  call(card, SPECKV_IOC_QUEUE_CREATE, queue);
-  speckv_object reset{};
-  reset.id = queue.out_id;
-  Uring ring(16);
-  for (int result = 0; !load.stop && result != -ENODEV;) {
-    for (std::uint16_t i = 0; i < 8; ++i)
-      ring.push(card, queue.out_id, nop(i), i);
-    ring.submit();
-    for (int i = 0; i < 8; ++i) {
-      std::uint64_t user = 0;
-      int one = 0;
-      if (!ring.wait(&user, &one)) {
-        ++load.wrong;
-        return;
-      }
-      if (one == 0) ++load.answers;
-      if (one == -EIO) call(card, SPECKV_IOC_QUEUE_RESET, reset);
-      load.saw(-one);
-      result = one == 0 ? result : one;
-    }
-  }
-}
-
-void load_regions(const char* name, Load& load) {
-  const Fd card = open_card(name);
-  if (!load.opened(card)) return;
-  std::vector<std::uint8_t> heap(8 * kPage);
-  const auto page = reinterpret_cast<std::uintptr_t>(heap.data() + kPage) / kPage * kPage;
-  for (int error = 0; !load.stop && error != ENODEV;) {
-    speckv_region_create user{}, own{};
-    user.flags = SPECKV_REGION_USER;
-    user.length = own.length = 2 * kPage;
-    user.user_va = page;
-    error = call(card, SPECKV_IOC_REGION_CREATE, user);
-    load.saw(error);
-    if (error == 0) error = call(card, SPECKV_IOC_REGION_CREATE, own);
-    load.saw(error);
-    const Mapping seen(card.get(), own.out_mmap_offset, own.length);
-    for (const std::uint32_t id : {user.out_id, own.out_id}) {
-      speckv_object args{};
-      args.id = id;
-      if (error == 0) error = call(card, SPECKV_IOC_REGION_DESTROY, args);
-      load.saw(error);
-    }
-    load.answers += error == 0 ? 1U : 0U;
-  }
-}
-
-void load_steps(const char* name, Load& load) {
-  const Fd card = open_card(name);
-  if (!load.opened(card)) return;
-  for (std::uint32_t i = 0; !load.stop; ++i) {
-    const int error = step(card, i);
-    load.saw(error);
-    load.answers += error == 0 ? 1U : 0U;
-    if (error == ENODEV) return;
-  }
-}
-
-void load_opens(const char* name, Load& load) {
-  while (!load.stop) {
-    const Fd card = open_card(name);
-    if (card.get() < 0 && errno != ENODEV && errno != ENOENT && errno != ENXIO) {
-      ++load.wrong;
-    }
-    ++load.answers;
-    speckv_queue_create queue{};
-    queue.depth = 4;
-    queue.eventfd = -1;
-    if (card.get() >= 0) call(card, SPECKV_IOC_QUEUE_CREATE, queue);
-  }
-}
-
-using Loader = void (*)(const char*, Load&);
-constexpr Loader kLoaders[] = {load_ioctl, load_uring, load_regions, load_steps,
-                               load_opens};
-
-// Waits until the load has gone on by `more` answers.
-void wait_for(const Load& load, std::uint32_t more) {
-  const std::uint32_t from = load.answers;
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (load.answers - from < more) {
-    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "nothing is answered";
-    std::this_thread::yield();
-  }
-}
-
 TEST(Removal, UnbindAndBindUnderLoad) {
+  const Home home("speckv1");
   for (std::uint32_t round = 0; round < scaled(4); ++round) {
-    Load load;
-    std::vector<std::thread> threads;
-    for (const Loader loader : kLoaders)
-      threads.emplace_back(loader, kSecond, std::ref(load));
-    wait_for(load, 200);
-    ASSERT_TRUE(write_file(std::string(kDriver) + "unbind", "speckv_soft.1"));
+    UnderLoad load(kSecond);
+    load.wait_for(200);
+    ASSERT_TRUE(home.unbind());
     EXPECT_NE(::access(kSecond, F_OK), 0);
-    load.stop = true;
-    for (std::thread& thread : threads)
-      thread.join();
-    EXPECT_EQ(load.wrong, 0U) << std::strerror(load.last_wrong);
-    EXPECT_GE(load.gone, 1U);
-    ASSERT_TRUE(write_file(std::string(kDriver) + "bind", "speckv_soft.1"));
+    load.stop();
+    EXPECT_GE(load.gone(), 1U);
+    ASSERT_TRUE(home.bind());
     ASSERT_EQ(::access(kSecond, R_OK | W_OK), 0);
   }
 }
 
 TEST(Removal, ResetUnderLoad) {
-  Load load;
-  std::vector<std::thread> threads;
-  for (const Loader loader : kLoaders)
-    threads.emplace_back(loader, kSecond, std::ref(load));
+  UnderLoad load(kSecond);
   for (std::uint32_t round = 0; round < scaled(20); ++round) {
-    wait_for(load, 50);
+    load.wait_for(50);
     EXPECT_TRUE(write_file("/sys/class/speckv/speckv1/reset", "1"));
   }
-  load.stop = true;
-  for (std::thread& thread : threads)
-    thread.join();
-  EXPECT_EQ(load.wrong, 0U) << std::strerror(load.last_wrong);
-  EXPECT_EQ(load.gone, 0U);
+  load.stop();
+  EXPECT_EQ(load.gone(), 0U);
 }
 
 sigjmp_buf the_fault;
 
 // D33: whoever waits is woken; what is mapped is gone; only close() is left.
 TEST(Removal, EveryWaiterWakesAndMappingsEnd) {
+  const Home home("speckv1");
   const Fd card = open_card(kSecond), event(::eventfd(0, EFD_CLOEXEC));
   MappedQueue queue(card, 8, event.get());
   ASSERT_TRUE(queue.good());
@@ -367,7 +215,7 @@ TEST(Removal, EveryWaiterWakesAndMappingsEnd) {
     EXPECT_EQ(::poll(&file, 1, 20000), 1);
     EXPECT_NE(file.revents & POLLHUP, 0);
   });
-  ASSERT_TRUE(write_file(std::string(kDriver) + "unbind", "speckv_soft.1"));
+  ASSERT_TRUE(home.unbind());
   std::uint64_t user = 0;
   int result = 0;
   ASSERT_TRUE(ring.wait(&user, &result));
@@ -384,7 +232,7 @@ TEST(Removal, EveryWaiterWakesAndMappingsEnd) {
   if (sigsetjmp(the_fault, 1) == 0) {
     ADD_FAILURE() << "still mapped: " << *static_cast<volatile std::uint8_t*>(seen.at);
   }
-  ASSERT_TRUE(write_file(std::string(kDriver) + "bind", "speckv_soft.1"));
+  ASSERT_TRUE(home.bind());
   EXPECT_EQ(call(card, SPECKV_IOC_QUERY, args), ENODEV);
 }
 

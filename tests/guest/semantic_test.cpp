@@ -188,7 +188,9 @@ TEST_F(Semantics, ParametersAreKeptAndChecked) {
   EXPECT_EQ(call(card_, SPECKV_IOC_PARAM_GET, args), 0);
   EXPECT_EQ(args.value, 16U);
   EXPECT_EQ(call(card_, SPECKV_IOC_PARAM_GET, args), EINVAL);
-  EXPECT_EQ(set(SPECKV_PARAM_SCHEME, SPECKV_CODEC_KVQ4), EINVAL);
+  EXPECT_EQ(set(SPECKV_PARAM_SCHEME, SPECKV_CODEC_KVQ4),
+            has_codec(card_, SPECKV_CODEC_KVQ4) ? 0 : EINVAL);
+  EXPECT_EQ(set(SPECKV_PARAM_SCHEME, 63), EINVAL);
   EXPECT_EQ(set(SPECKV_PARAM_SCHEME, 64), EINVAL);
   EXPECT_EQ(set(SPECKV_PARAM_SCHEME, SPECKV_CODEC_RAW), 0);
   EXPECT_EQ(set(3, 1), EOPNOTSUPP);
@@ -308,7 +310,15 @@ TEST_F(Advice, PrefetchesComeWhenTheirStepIsNear) {
   EXPECT_EQ(counter("descriptors"), before + 6);
 }
 
-TEST(Sysfs, WeightsOfTheCardAreThoseOfANewContext) {
+TEST_F(Semantics, WeightsOfTheCardAreThoseOfANewContext) {
+  ASSERT_TRUE(write_file(std::string(kSysfs) + "w_r", "3"));
+  EXPECT_EQ(telemetry().weights, 0x40404040U);
+  card_ = open_card();
+  EXPECT_EQ(telemetry().weights, 0x40404003U);
+  EXPECT_TRUE(write_file(std::string(kSysfs) + "w_r", "64"));
+}
+
+TEST(Sysfs, ValuesAreCheckedAndShown) {
   const std::string folder = kSysfs;
   ASSERT_TRUE(write_file(folder + "w_r", "3"));
   EXPECT_EQ(read_file(folder + "w_r"), "3\n");

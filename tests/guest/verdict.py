@@ -8,11 +8,12 @@ import re
 import sys
 
 DONE = "GUEST DONE 0"
+NONE = "no test has passed"
 # What no good run writes: reports of the kernel, and of its sanitizers and allocators.
 BAD = re.compile(r"^.*(\bBUG\b|WARNING:|Oops|Call Trace|general protection fault|KASAN|KFENCE|UBSAN|"
                  r"DMAR:.*fault|possible circular locking|kmemleak|refcount_t:|"
                  r"blocked for more than|Kernel panic|rcu.*stall|Redzone|Poison overwritten|"
-                 r"\[  FAILED  \]|GUEST BAD).*$", re.M)
+                 r"\[  FAILED  \]|GUEST BAD|CARD BAD).*$", re.M)
 PASSED = re.compile(r"\[  PASSED  \] (\d+) tests?")
 SKIPPED = re.compile(r"^(.*: SKIPPED .*|\[  SKIPPED \] \S+.*)$", re.M)
 
@@ -28,7 +29,7 @@ def faults(status, console):
         found.append(f"the console does not say '{DONE}'")
     passed = [int(count) for count in PASSED.findall(console)]  # of each program
     if not passed or 0 in passed:
-        found.append("no test has passed")
+        found.append(NONE)
     found += [line.group(0).strip() for line in BAD.finditer(console)][:20]
     return found
 
@@ -51,6 +52,7 @@ def selftest():
            (0, "[  PASSED  ] 0 tests.\r\n" + GOOD)]
     for line in ("[  FAILED  ] Queue.Answers", "BUG: kernel NULL pointer dereference",
                  "WARNING: CPU: 0 PID: 1 at kernel/", "Oops: 0002 [#1]", "GUEST BAD module",
+                 "CARD BAD read of 64 bytes at 0x1000 is not allowed",
                  "DMAR: [DMA Write] Request fault", "refcount_t: underflow; use-after-free.",
                  "INFO: task guest:55 blocked for more than 120 seconds.",
                  "Kernel panic - not syncing", "BUG kmalloc-96 (Not tainted): Redzone overwritten"):

@@ -49,7 +49,7 @@ def symbols(tree, library):
 
 def formatted(tree, clang_format):
     """The C and C++ code is what clang-format 14 would write."""
-    names = [n for n in tree.files("src/", "host/", "python/", "tests/") if "/vectors/" not in n]
+    names = [n for n in tree.files("src/", "host/", "hardware/", "python/", "tests/") if "/vectors/" not in n]
     found = subprocess.run([clang_format, "--dry-run", "--Werror", *names], cwd=tree.root,
                            capture_output=True, text=True, check=False)
     if found.returncode:

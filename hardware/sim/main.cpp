@@ -1,0 +1,90 @@
+// speckv_card: the golden model as a PCI card for QEMU's vfio-user-pci. docs/driver.md.
+#include <cstdio>
+#include <map>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "sim/vfio_user.hpp"
+
+namespace speckv::sim {
+namespace {
+
+struct Options {
+  std::string socket;
+  std::uint64_t memory_mib = 64;
+  Fault fault = Fault::none;
+};
+
+int complain(const char* what) {
+  std::fprintf(stderr, "speckv_card: %s: %s\n", what, std::strerror(errno));
+  return 1;
+}
+
+// The first client of a socket of that name; nobody else can come.
+File accept_one(const std::string& name) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (name.size() >= sizeof address.sun_path) {
+    errno = ENAMETOOLONG;
+    return File();
+  }
+  name.copy(address.sun_path, name.size());
+  const File listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const auto* at = reinterpret_cast<const sockaddr*>(&address);
+  if (!listener.is_open() || ::bind(listener.get(), at, sizeof address) != 0 ||
+      ::listen(listener.get(), 1) != 0) {
+    return File();
+  }
+  return File(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+}
+
+int run(const Options& options) {
+  const std::uint64_t bytes = options.memory_mib << 20;
+  File memory(::memfd_create("speckv card", MFD_CLOEXEC));
+  if (!memory.is_open() || ::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0) {
+    return complain("card memory");
+  }
+  const auto make = [&](MutableBytes at, engine::HostPort& port) {
+    return options.fault == Fault::none ? golden_card(at, port)
+                                        : faulty_card(options.fault, at, port);
+  };
+  const auto function = PciFunction::create(std::move(memory), bytes, make);
+  if (!function) return complain("card memory");
+  const File client = accept_one(options.socket);
+  if (!client.is_open()) return complain(options.socket.c_str());
+  if (!VfioUser(client, *function).serve()) {
+    std::fprintf(stderr, "CARD BAD what the client sent was no message\n");
+    return 1;
+  }
+  return function->refused() == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace speckv::sim
+
+int main(int argc, char** argv) {
+  using namespace speckv::sim;
+  Options options;
+  CLI::App app("A card as a vfio-user PCI device, for one client");
+  app.add_option("socket", options.socket, "Where the client connects: a new Unix socket")
+      ->required();
+  app.add_option("--memory", options.memory_mib, "MiB of card memory, a power of two")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  const std::map<std::string, Fault> faults{{"none", Fault::none},
+                                            {"data", Fault::data},
+                                            {"tag", Fault::tag},
+                                            {"lost", Fault::lost}};
+  app.add_option("--fault", options.fault, "What it does wrong, to test tests")
+      ->transform(CLI::CheckedTransformer(faults));
+  CLI11_PARSE(app, argc, argv);
+  if ((options.memory_mib & (options.memory_mib - 1)) != 0) {
+    std::fprintf(stderr, "speckv_card: --memory is a power of two\n");
+    return 2;
+  }
+  return run(options);
+}
