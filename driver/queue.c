@@ -288,7 +288,8 @@ static int speckv_queue_init(struct speckv_queue *queue, int eventfd)
 	speckv_queue_renew(queue);
 	guard(rwsem_read)(&card->renewal);
 	mutex_lock(&card->lock);
-	error = speckv_card_take_queue(card, queue);
+	/* Removal says so and then stops those in the table: one or the other meets every queue. */
+	error = READ_ONCE(card->gone) ? -ENODEV : speckv_card_take_queue(card, queue);
 	mutex_unlock(&card->lock);
 	if (error)
 		return error;

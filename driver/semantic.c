@@ -34,12 +34,15 @@ static struct speckv_queue *speckv_own_queue(struct speckv_context *ctx)
 /* False: a signal came first. io_uring's notifications of its own work are no signals. */
 static bool speckv_ask_answered(struct speckv_queue *queue, struct speckv_wait *wait)
 {
-	if (!wait_for_completion_interruptible(&wait->done))
-		return true;
-	if (!task_sigpending(current) && !wait_for_completion_killable(&wait->done))
-		return true;
-	speckv_queue_forget(queue, wait);
-	return try_wait_for_completion(&wait->done);
+	while (wait_for_completion_interruptible(&wait->done)) {
+		if (task_sigpending(current)) {
+			speckv_queue_forget(queue, wait);
+			return try_wait_for_completion(&wait->done);
+		}
+		if (wait_for_completion_killable_timeout(&wait->done, SPECKV_SIGNALS_EVERY) > 0)
+			return true;
+	}
+	return true;
 }
 
 /* Not interruptible: where the answer may not get lost. */

@@ -95,6 +95,11 @@ int speckv_queue_commit(struct speckv_queue *queue, const struct speckv_ticket *
 int speckv_queue_push(struct speckv_queue *queue, const struct speckv_desc *desc,
 		      enum speckv_slot_kind kind, void *who);
 int speckv_queue_wait_room(struct speckv_queue *queue);
+/*
+ * A notification of io_uring's own ends interruptible waits like a signal, and stays until the
+ * system call returns. Whoever waits on all the same looks for signals that often.
+ */
+#define SPECKV_SIGNALS_EVERY	msecs_to_jiffies(20)
 bool speckv_queue_detach(struct speckv_queue *queue, struct io_uring_cmd *cmd);
 void speckv_queue_forget(struct speckv_queue *queue, struct speckv_wait *wait);
 u32 speckv_queue_reap(struct speckv_queue *queue, struct speckv_cpl *cpls, u32 count);

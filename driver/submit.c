@@ -89,12 +89,14 @@ static bool speckv_queue_may_push(struct speckv_queue *queue)
 /* For whoever may sleep: until a descriptor fits, the queue stops, or a signal comes. */
 int speckv_queue_wait_room(struct speckv_queue *queue)
 {
-	if (!wait_event_interruptible(queue->room, speckv_queue_may_push(queue)))
-		return 0;
-	if (task_sigpending(current))
-		return -EINTR;
-	/* Only a notification of io_uring's own. */
-	return wait_event_killable(queue->room, speckv_queue_may_push(queue)) ? -EINTR : 0;
+	while (wait_event_interruptible(queue->room, speckv_queue_may_push(queue))) {
+		if (task_sigpending(current))
+			return -EINTR;
+		if (wait_event_killable_timeout(queue->room, speckv_queue_may_push(queue),
+						SPECKV_SIGNALS_EVERY) > 0)
+			return 0;
+	}
+	return 0;
 }
 
 /* The command's answer, when it comes, goes nowhere. False: it was answered already. */

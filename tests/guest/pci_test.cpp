@@ -150,8 +150,8 @@ TEST_F(Pci, AnUnusedCardSleepsAndAUsedOneDoesNot) {
   EXPECT_EQ(read_file(power + "runtime_status"), "active\n");
 }
 
-// With one before them, cards reach what is mapped for them and nothing else; what they try
-// beyond that is a fault of the run.
+// With one before them, cards reach what is mapped for them and nothing else; what they
+// try beyond that is a fault of the run.
 TEST(Iommu, IsThereAndStrict) {
   for (const char* card : {"speckv0", "speckv1"}) {
     EXPECT_EQ(read_file(Home(card).folder + "iommu_group/type"), "DMA\n");
