@@ -1,75 +1,47 @@
-// Least recently used: one list through an array indexed by slot.
-#include "policy/lru.hpp"
-
+// Least recently used: one list.
 #include <cstring>
+
+#include "policy/policies.hpp"
+#include "policy/slot_lists.hpp"
 
 namespace speckv {
 namespace {
 
-constexpr std::uint32_t kEnd = 0;  // links hold slot + 1, so that zeroed memory is empty
-
-struct Links {
-  std::uint32_t newer, older;
-};
-// Slot 0 of the array is the list's head: its `older` is the newest, its `newer` the
-// oldest.
 struct State {
-  std::uint32_t size;
-  std::uint32_t pad[15];
+  SlotList all;
+  std::uint32_t pad[13];
 };
 
 class Lru final : public Policy {
  public:
   std::string_view name() const noexcept override { return "lru"; }
   std::size_t state_bytes(std::uint32_t slots) const noexcept override {
-    return sizeof(State) + (std::size_t{slots} + 1) * sizeof(Links);
+    return sizeof(State) + std::size_t{slots} * sizeof(SlotLink);
   }
 
   void bind(MutableBytes state, std::uint32_t slots, bool reset) noexcept override {
     state_ = reinterpret_cast<State*>(state.data());
-    links_ = reinterpret_cast<Links*>(state.data() + sizeof(State));
+    links_ = SlotLinks(reinterpret_cast<SlotLink*>(state.data() + sizeof(State)));
     if (reset) std::memset(state.data(), 0, state_bytes(slots));
   }
 
-  void filled(Slot slot) noexcept override {
-    push_newest(index_of(slot));
-    ++state_->size;
+  void filled(Slot slot, std::uint64_t /*block*/) noexcept override {
+    links_.push_newest(state_->all, slot);
   }
   void touched(Slot slot) noexcept override {
-    const std::uint32_t i = index_of(slot);
-    if (links_[kEnd].older == i) return;
-    unlink(i);
-    push_newest(i);
+    if (!links_.newer(slot)) return;
+    links_.remove(state_->all, slot);
+    links_.push_newest(state_->all, slot);
   }
-  void emptied(Slot slot) noexcept override {
-    unlink(index_of(slot));
-    --state_->size;
-  }
+  void emptied(Slot slot) noexcept override { links_.remove(state_->all, slot); }
   std::optional<Slot> victim(const PinnedSlots& pinned) noexcept override {
-    for (std::uint32_t i = links_[kEnd].newer; i != kEnd; i = links_[i].newer) {
-      if (!pinned.contains(Slot{i - 1})) return Slot{i - 1};
-    }
-    return std::nullopt;
+    return oldest_free(links_, state_->all, pinned);
   }
-  std::uint32_t size() const noexcept override { return state_->size; }
+  std::uint32_t size() const noexcept override { return state_->all.size; }
 
  private:
-  static std::uint32_t index_of(Slot slot) noexcept {
-    return static_cast<std::uint32_t>(slot) + 1;
-  }
-  void push_newest(std::uint32_t i) noexcept {
-    const std::uint32_t newest = links_[kEnd].older;
-    links_[i] = {kEnd, newest};
-    links_[newest].newer = i;  // of the head, if the list was empty
-    links_[kEnd].older = i;
-  }
-  void unlink(std::uint32_t i) noexcept {
-    links_[links_[i].newer].older = links_[i].older;
-    links_[links_[i].older].newer = links_[i].newer;
-  }
-
   State* state_ = nullptr;
-  Links* links_ = nullptr;
+  SlotLinks links_;
 };
 
 }  // namespace

@@ -2,7 +2,7 @@
 
 #include "cxlspeckv/tier.hpp"
 
-#include "policy/lru.hpp"
+#include "policy/policies.hpp"
 #include "policy/semantic.hpp"
 
 namespace speckv {
@@ -13,7 +13,8 @@ struct Named {
   std::unique_ptr<Policy> (*make)();
 };
 constexpr std::array kPolicies = {
-    Named{"lru", make_lru},
+    Named{"lru", make_lru}, Named{"lfu", make_lfu}, Named{"s3fifo", make_s3fifo},
+    Named{"arc", make_arc},
     Named{"semantic", []() -> std::unique_ptr<Policy> { return make_semantic(); }}};
 
 constexpr auto kNames = [] {

@@ -44,7 +44,7 @@ class Semantic final : public SemanticPolicy {
     if (reset) std::memset(state.data(), 0, state_bytes(slots));
   }
 
-  void filled(Slot slot) noexcept override {
+  void filled(Slot slot, std::uint64_t /*block*/) noexcept override {
     Slotted& it = at(slot);
     it = Slotted{};
     it.filled = 1;

@@ -174,7 +174,7 @@ Code BlockTable::make_resident(Copy& copy, std::uint64_t frame_bytes, bool pin) 
   if (pin) mapping_.my_pins(copy.tier, copy.node).fetch_add(1);
   // The owner is left as it is: only the states on the way in and out need one.
   node.state.store(NodeState::resident, std::memory_order_seq_cst);
-  its.policy().filled(Slot{copy.node});
+  its.policy().filled(Slot{copy.node}, copy.key.high);
   its.counters().blocks.fetch_add(1, std::memory_order_relaxed);
   its.counters().plain_bytes.fetch_add(its.plain_bytes(entry.layout));
   copy.order = next_order();

@@ -103,7 +103,7 @@ void TierState::rebuild() {
   std::uint64_t blocks = 0, plain = 0;
   for (std::uint32_t n = 0; n < header_->extents.bump; ++n) {
     if (nodes_[n].state.load(std::memory_order_relaxed) != NodeState::resident) continue;
-    policy_->filled(Slot{n});
+    policy_->filled(Slot{n}, mapping_->entry(nodes_[n].entry).key.high);
     ++blocks;
     plain += plain_bytes(mapping_->entry(nodes_[n].entry).layout);
   }

@@ -51,7 +51,7 @@ TEST_P(PolicyConformance, names_only_filled_unpinned_slots_and_any_of_them_in_th
     switch (random() % 5) {
       case 0:
       case 1:
-        if (filled.insert(slot).second) policy->filled(slot);
+        if (filled.insert(slot).second) policy->filled(slot, random() % 300);
         break;
       case 2:
         if (filled.contains(slot)) policy->touched(slot);
@@ -86,7 +86,7 @@ TEST_P(PolicyConformance, names_only_filled_unpinned_slots_and_any_of_them_in_th
 TEST_P(PolicyConformance, a_second_binding_sees_what_the_first_left_and_a_reset_nothing) {
   const auto first = bind(false);
   for (std::uint32_t n = 0; n < 10; ++n)
-    first->filled(Slot{n});
+    first->filled(Slot{n}, n);
   const auto second = bind(false);
   EXPECT_EQ(second->size(), 10U);
   EXPECT_EQ(second->victim(Pins()), first->victim(Pins()));
@@ -100,7 +100,7 @@ TEST(Lru, gives_up_what_was_not_used_for_longest) {
   std::vector<std::uint64_t> state(policy->state_bytes(8) / 8 + 1);
   policy->bind(std::as_writable_bytes(std::span(state)), 8, true);
   for (std::uint32_t n = 0; n < 4; ++n)
-    policy->filled(Slot{n});
+    policy->filled(Slot{n}, n);
   policy->touched(Slot{0});
   policy->touched(Slot{2});
   Pins pins;

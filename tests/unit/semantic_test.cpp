@@ -27,7 +27,7 @@ class Semantic : public testing::Test {
         std::as_writable_bytes(std::span(state_)).first(policy_->state_bytes(slots)),
         slots, true);
     for (std::uint32_t n = 0; n < slots; ++n)
-      policy_->filled(Slot{n});
+      policy_->filled(Slot{n}, n);
   }
   // Empties `count` victims one after the other.
   std::vector<std::uint32_t> victims(std::size_t count) {
@@ -115,7 +115,7 @@ TEST_F(Semantic, a_hot_set_survives_a_scan) {
       const auto victim = policy_->victim(NoPins());
       policy_->emptied(*victim);
       block[static_cast<std::uint32_t>(*victim)] = what;
-      policy_->filled(*victim);
+      policy_->filled(*victim, 0);
     };
     if (where != block.end()) {
       ++hits;

@@ -42,7 +42,8 @@ class Policy {
   // whatever it holds is forgotten; without, it is what this or another process left
   // there.
   virtual void bind(MutableBytes state, std::uint32_t slots, bool reset) noexcept = 0;
-  virtual void filled(Slot slot) noexcept = 0;
+  // `block`: the first 64 bits of its key, by which it is known when it comes again.
+  virtual void filled(Slot slot, std::uint64_t block) noexcept = 0;
   virtual void touched(Slot slot) noexcept = 0;
   virtual void emptied(Slot slot) noexcept = 0;
   // The filled, unpinned slot to give up next; it stays filled until emptied().
