@@ -1,5 +1,7 @@
 // speckv_card: the golden model as a PCI card for QEMU's vfio-user-pci. docs/driver.md.
+#include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <map>
 #include <string>
 
@@ -22,6 +24,16 @@ struct Options {
 int complain(const char* what) {
   std::fprintf(stderr, "speckv_card: %s: %s\n", what, std::strerror(errno));
   return 1;
+}
+
+PciFunction* the_function = nullptr;
+
+// Somebody pulls the card out: SIGUSR1.
+void pull_on_signal(PciFunction& function) {
+  the_function = &function;
+  struct sigaction action {};
+  action.sa_handler = [](int) { the_function->pull(); };
+  ::sigaction(SIGUSR1, &action, nullptr);
 }
 
 // The first client of a socket of that name; nobody else can come.
@@ -54,6 +66,7 @@ int run(const Options& options) {
   };
   const auto function = PciFunction::create(std::move(memory), bytes, make);
   if (!function) return complain("card memory");
+  pull_on_signal(*function);
   const File client = accept_one(options.socket);
   if (!client.is_open()) return complain(options.socket.c_str());
   if (!VfioUser(client, *function).serve()) {
@@ -69,7 +82,7 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
   using namespace speckv::sim;
   Options options;
-  CLI::App app("A card as a vfio-user PCI device, for one client");
+  CLI::App app("A card as a vfio-user PCI device, for one client. SIGUSR1 pulls it out.");
   app.add_option("socket", options.socket, "Where the client connects: a new Unix socket")
       ->required();
   app.add_option("--memory", options.memory_mib, "MiB of card memory, a power of two")

@@ -1,5 +1,6 @@
 #include "sim/pci_function.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -33,6 +34,7 @@ PciFunction::~PciFunction() {
 }
 
 void PciFunction::read_registers(std::uint64_t offset, MutableBytes to) {
+  if (pulled_) return std::fill(to.begin(), to.end(), std::byte{0xFF});
   while (!to.empty()) {
     const std::uint64_t within = offset % kWord;
     const std::size_t size = std::min<std::size_t>(to.size(), kWord - within);
@@ -46,7 +48,7 @@ void PciFunction::read_registers(std::uint64_t offset, MutableBytes to) {
 }
 
 void PciFunction::write_registers(std::uint64_t offset, Bytes from) {
-  if (offset % kWord != 0 || from.size() % kWord != 0) return;
+  if (pulled_ || offset % kWord != 0 || from.size() % kWord != 0) return;
   for (std::size_t at = 0; at < from.size(); at += kWord) {
     std::uint32_t word = 0;
     for (std::size_t i = 0; i < kWord; ++i)
@@ -55,8 +57,14 @@ void PciFunction::write_registers(std::uint64_t offset, Bytes from) {
   }
 }
 
+void PciFunction::read_config(std::size_t offset, MutableBytes to) const noexcept {
+  if (pulled_) return std::fill(to.begin(), to.end(), std::byte{0xFF});
+  const Bytes from = config_.read(offset, to.size());
+  std::copy(from.begin(), from.end(), to.begin());
+}
+
 void PciFunction::write_config(std::size_t offset, Bytes from) {
-  if (config_.write(offset, from)) reset();
+  if (!pulled_ && config_.write(offset, from)) reset();
 }
 
 void PciFunction::route(std::uint32_t vector, File eventfd) noexcept {
@@ -64,6 +72,7 @@ void PciFunction::route(std::uint32_t vector, File eventfd) noexcept {
 }
 
 void PciFunction::reset() {
+  if (pulled_) return;
   card_->reset();
   config_.reset();
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -37,16 +38,17 @@ class PciFunction final : private engine::HostPort {
   void read_registers(std::uint64_t offset, MutableBytes to);
   void write_registers(std::uint64_t offset, Bytes from);
   // REQUIRES: inside of the configuration space.
-  Bytes read_config(std::size_t offset, std::size_t size) const noexcept {
-    return config_.read(offset, size);
-  }
+  void read_config(std::size_t offset, MutableBytes to) const noexcept;
   void write_config(std::size_t offset, Bytes from);
 
   // Where a vector's interrupts go; a closed file: nowhere. REQUIRES: vector < kVectors
   void route(std::uint32_t vector, File eventfd) noexcept;
   // Works for a moment. True: there is more to do.
-  bool run() { return card_->run(); }
+  bool run() { return !pulled_ && card_->run(); }
   void reset();
+  // As if it was pulled out of its slot, for good: what is read is all ones, and nothing
+  // else happens any more. Any thread, and signal handlers.
+  void pull() noexcept { pulled_ = true; }
 
   // Accesses of host memory that the guest did not allow.
   std::uint64_t refused() const noexcept { return refused_; }
@@ -63,6 +65,7 @@ class PciFunction final : private engine::HostPort {
   HostMemory host_memory_;
   std::array<File, engine::kVectors> eventfds_{};
   std::uint64_t refused_ = 0;
+  std::atomic<bool> pulled_{false};
   const std::unique_ptr<Card> card_;
 };
 

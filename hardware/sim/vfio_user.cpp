@@ -261,12 +261,10 @@ Reply VfioUser::region_read(const Request& request) {
   const MutableBytes to = MutableBytes(body).subspan(kAccessHead);
   if (region == kRegisterBar) {
     function_.read_registers(access->offset, to);
+  } else if (region == VFIO_PCI_CONFIG_REGION_INDEX) {
+    function_.read_config(access->offset, to);
   } else {
-    const Bytes from =
-        region == VFIO_PCI_CONFIG_REGION_INDEX
-            ? function_.read_config(access->offset, access->count)
-            : Bytes(function_.memory()).subspan(access->offset, access->count);
-    std::memcpy(to.data(), from.data(), from.size());
+    std::memcpy(to.data(), function_.memory().data() + access->offset, to.size());
   }
   return {.error = 0, .body = std::move(body)};
 }

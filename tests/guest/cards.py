@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import signal
 import subprocess
 import time
 
@@ -39,9 +40,16 @@ class Card:
                 f"pcie-root-port,id=slot{n},chassis={n + 1},slot={n + 1},x-speed=2_5,x-width=1",
                 "-device", json.dumps(device)]
 
-    def kill(self):
-        self.killed = True
-        self.process.kill()
+    def strike(self, how):
+        """PULL: out of its slot, it reads as all ones. KILL: the process dies as well.
+
+        QEMU 11 aborts if the process dies with messages of QEMU's unread: pull first.
+        """
+        if how == "PULL":
+            self.process.send_signal(signal.SIGUSR1)
+        else:
+            self.killed = True
+            self.process.kill()
 
     def text(self):
         return self.said.read_text(encoding="utf-8", errors="replace")

@@ -51,8 +51,8 @@ mkdir /sys/kernel/config/nullb/nullb1
 cd /sys/kernel/config/nullb/nullb1 && echo 1 >memory_backed && echo 64 >size && echo 1 >power"""
 APPEND = "console=ttyS0 panic=-1 quiet slub_debug=FZPU"
 APPEND_IOMMU = " intel_iommu=on iommu.strict=1 iommu.passthrough=0"
-# A test asks for the death of a card's process.
-KILL = re.compile(rb"^CARD KILL (\d)\r?\n", re.M)
+# A test asks for the end of a card.
+STRIKE = re.compile(rb"^CARD (PULL|KILL) (\d)\r?\n", re.M)
 
 
 @contextlib.contextmanager
@@ -123,8 +123,8 @@ def watch(command, timeout, there):
                 if not chunk:
                     return process.wait(), console.decode(errors="replace")
                 console += chunk
-            for asked in KILL.finditer(console, seen):
-                there[int(asked.group(1))].kill()
+            for asked in STRIKE.finditer(console, seen):
+                there[int(asked.group(2))].strike(asked.group(1).decode())
                 seen = asked.end()
         process.kill()
     return None, console.decode(errors="replace")

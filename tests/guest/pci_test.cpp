@@ -158,7 +158,7 @@ TEST(Iommu, IsThereAndStrict) {
   }
 }
 
-// The process that is the card dies in the middle of transfers. Runs last: it stays dead.
+// The card is pulled out in the middle of transfers, and dies. Runs last: it stays dead.
 TEST(Lost, TheCardVanishesUnderLoadAndEveryWaiterWakes) {
   ASSERT_TRUE(on_pci());
   const Home home("speckv1");
@@ -177,7 +177,7 @@ TEST(Lost, TheCardVanishesUnderLoadAndEveryWaiterWakes) {
     EXPECT_EQ(::poll(&file, 1, 60000), 1);
     EXPECT_NE(file.revents & POLLHUP, 0);
   });
-  ASSERT_TRUE(write_file("/dev/console", "\nCARD KILL 1\n"));
+  ASSERT_TRUE(write_file("/dev/console", "\nCARD PULL 1\n"));
   poller.join();
   load.wait_gone();
   load.stop();
@@ -191,6 +191,7 @@ TEST(Lost, TheCardVanishesUnderLoadAndEveryWaiterWakes) {
   const Fd other = open_card();
   EXPECT_EQ(code_of(carry_out(other, make_queue(other, 8).out_id, nop(3))),
             SPECKV_CPL_OK);
+  ASSERT_TRUE(write_file("/dev/console", "\nCARD KILL 1\n"));
   EXPECT_TRUE(home.unbind());
   EXPECT_NE(::access(kSecond, F_OK), 0);
 }
