@@ -115,7 +115,25 @@ static void speckv_queue_answer(struct speckv_queue *queue, u16 tag,
 	queue->free_tags[queue->free_count++] = tag;
 }
 
-/* queue->lock held: takes what the engine has written. What no one asked is left out. */
+/* queue->lock held */
+static void speckv_queue_abort(struct speckv_queue *queue, int error)
+{
+	const struct speckv_cpl aborted = {
+		.status = cpu_to_le16(SPECKV_CPL_ABORTED << 1),
+	};
+	u32 i;
+
+	for (i = 0; i < queue->depth; i++) {
+		if (queue->slots[i].kind > SPECKV_SLOT_RESERVED)
+			speckv_queue_answer(queue, i, &aborted, error);
+	}
+	queue->head = queue->tail;
+}
+
+/*
+ * queue->lock held: takes what the engine has written. An answer that nobody waits for stands in
+ * the place of one that somebody does, who would wait for ever: the queue is then in error.
+ */
 static bool speckv_queue_drain(struct speckv_queue *queue)
 {
 	bool any = false;
@@ -135,8 +153,14 @@ static bool speckv_queue_drain(struct speckv_queue *queue)
 		queue->head++;
 		any = true;
 		tag = le16_to_cpu(cpl.tag);
-		if (tag < queue->depth && queue->slots[tag].kind > SPECKV_SLOT_RESERVED)
+		if (tag < queue->depth && queue->slots[tag].kind > SPECKV_SLOT_RESERVED) {
 			speckv_queue_answer(queue, tag, &cpl, 0);
+			continue;
+		}
+		trace_speckv_fault(queue, -EIO);
+		queue->error = queue->error ?: -EIO;
+		speckv_queue_abort(queue, -EIO);
+		return true;
 	}
 }
 
@@ -150,21 +174,6 @@ void speckv_queue_event(struct speckv_queue *queue, bool armed)
 	spin_unlock_irqrestore(&queue->lock, flags);
 	if (armed)
 		speckv_queue_notify(queue);
-}
-
-/* queue->lock held */
-static void speckv_queue_abort(struct speckv_queue *queue, int error)
-{
-	const struct speckv_cpl aborted = {
-		.status = cpu_to_le16(SPECKV_CPL_ABORTED << 1),
-	};
-	u32 i;
-
-	for (i = 0; i < queue->depth; i++) {
-		if (queue->slots[i].kind > SPECKV_SLOT_RESERVED)
-			speckv_queue_answer(queue, i, &aborted, error);
-	}
-	queue->head = queue->tail;
 }
 
 /* queue->admin held. What has gone stays so: the engine may not be there any more. */

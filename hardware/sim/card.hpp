@@ -36,7 +36,7 @@ enum class Fault {
 
 // The golden model. `memory` and `port` outlive it; others may store to `memory` too.
 std::unique_ptr<Card> golden_card(MutableBytes memory, engine::HostPort& port);
-// The same with a fault in every 16th write of that kind.
+// The same with a fault in every third write of that kind.
 std::unique_ptr<Card> faulty_card(Fault fault, MutableBytes memory,
                                   engine::HostPort& port);
 

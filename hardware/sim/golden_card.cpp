@@ -68,7 +68,7 @@ class SpoilingPort : public engine::HostPort {
   ~SpoilingPort() = default;
 
  private:
-  static constexpr std::uint32_t kPeriod = 16;
+  static constexpr std::uint32_t kPeriod = 3;
 
   const Fault fault_;
   engine::HostPort& port_;

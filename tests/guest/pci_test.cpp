@@ -36,13 +36,16 @@ TEST_F(Pci, EveryQueueHasAnInterruptAndErrorsHaveOne) {
 // Scattered pages, a few MiB of them: what goes there comes back.
 TEST_F(Pci, LargeRegionsKeepTheirBytes) {
   constexpr std::size_t kBytes = 6U << 20;
-  std::vector<Mapping> holes;  // so that the pages do not lie together
   Mapping from, to;
   for (Mapping* memory : {&from, &to}) {
     memory->length = kBytes;
     memory->at = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ASSERT_TRUE(memory->good());
+    // So that the pages do not lie together, as far as that can be had.
+    ASSERT_EQ(::madvise(memory->at, kBytes, MADV_NOHUGEPAGE), 0);
+    for (std::size_t i = 0; i < kBytes / kPage; ++i)
+      memory->bytes()[i * 769 % (kBytes / kPage) * kPage] = 1;
   }
   for (std::size_t at = 0; at < kBytes; at += kPage) {
     std::memset(to.bytes() + at, 0x11, kPage);
