@@ -12,7 +12,7 @@ foreach(program IN ITEMS speckvctl cxlspeckv_demo)
     install(TARGETS ${program})
   endif()
 endforeach()
-if(TARGET speckvctl)
+if(TARGET speckvctl AND NOT SPECKV_SANITIZE)
   install(FILES ${PROJECT_BINARY_DIR}/host/speckvctl.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
   install(FILES ${PROJECT_BINARY_DIR}/host/speckvctl.bash RENAME speckvctl
           DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)

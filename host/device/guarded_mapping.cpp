@@ -67,7 +67,7 @@ Status install() {
   if (installed) return {};
   struct sigaction ours {};
   ours.sa_sigaction = on_bus_error;
-  ours.sa_flags = SA_SIGINFO | SA_RESTART;
+  ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
   ::sigemptyset(&ours.sa_mask);
   if (::sigaction(SIGBUS, &ours, &former) != 0) return os_error("sigaction", errno);
   installed = true;

@@ -13,8 +13,8 @@ namespace {
 
 using namespace speckv;
 
-constexpr std::uint32_t kExchanges = 200'000;
-constexpr int kPairs = 9;
+constexpr std::uint32_t kExchanges = 20'000;
+constexpr int kPairs = 25;
 
 struct alignas(64) Word {
   std::atomic<std::uint32_t> value{0};

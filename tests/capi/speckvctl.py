@@ -1,4 +1,5 @@
-"""speckvctl from outside: speckvctl.py PROGRAM ROOT. Exit status 0, or the first claim that fails.
+"""speckvctl from outside: speckvctl.py PROGRAM ROOT HOLD_STORE. Exit status 0, or the
+first claim that fails.
 
 Every document that it writes is held against docs/speckvctl.schema.json.
 """
@@ -18,7 +19,7 @@ except ImportError:
     print("SKIPPED: there is no python3-jsonschema")
     sys.exit(77)
 
-program, root = sys.argv[1], pathlib.Path(sys.argv[2])
+program, root, hold_store = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
 schema = json.loads((root / "docs/speckvctl.schema.json").read_text(encoding="utf-8"))
 jsonschema.Draft202012Validator.check_schema(schema)
 validator = jsonschema.Draft202012Validator(schema)
@@ -171,6 +172,27 @@ def stats_of_an_engine_are_numbers_by_name(folder):
     call("stats", "soft:8M", "--prom", "--output", folder / "none" / "a", status=1)
 
 
+def a_live_store_is_seen_tier_by_tier():
+    name = f"shm:/speckvctl-{os.getpid()}"
+    with subprocess.Popen([hold_store, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"ready\n"
+        told = ask("stats", name)
+        assert told["kind"] == "store" and told["values"] == {"processes": 1}
+        assert [tier["name"] for tier in told["tiers"]] == ["dram0", "second"]
+        assert told["tiers"][0]["blocks"] == 8 and told["tiers"][0]["bytes_written"] >= 8 * 4096
+        assert graded(0, name)["state"] == "good"
+        assert document(call("monitor", name, "--count", "1"))["tiers"] == told["tiers"]
+        lines = call("stats", name, "--prom").splitlines()
+        assert f'cxlspeckv_tier_blocks{{name="{name}",tier="dram0"}} 8' in lines
+        families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+        assert len(families) == len(set(families))
+        assert re.search(r"^tier +dram0 +second$", call("top", name, "--count", "1"), re.M)
+        holder.stdin.close()
+        assert holder.wait(30) == 0
+    call("stats", name, status=1)
+    assert graded(4, name)["state"] == "failed"
+
+
 def watching_ends_after_its_count():
     lines = call("monitor", "soft:", "--count", "3", "--interval", "0.01").splitlines()
     assert len(lines) == 3
@@ -240,7 +262,8 @@ with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as te
     for claim in (bad_arguments_exit_with_2, help_names_every_command,
                   list_tells_devices_and_io_uring, info_describes_a_device_and_creates_none,
                   stats_reads_pools_and_nothing_else, health_is_graded,
-                  stats_of_an_engine_are_numbers_by_name, watching_ends_after_its_count,
+                  stats_of_an_engine_are_numbers_by_name, a_live_store_is_seen_tier_by_tier,
+                  watching_ends_after_its_count,
                   an_engine_takes_steps_and_weights_and_knows_no_blocks,
                   bench_measures_what_keeps_nothing, what_is_no_card_has_no_configuration,
                   what_is_generated_is_the_table, the_exporters_unit_is_a_command_that_works,
