@@ -273,6 +273,7 @@ static int speckv_pci_resume(struct device *dev)
 	struct speckv_pci *pci = dev_get_drvdata(dev);
 	int error = speckv_pci_renew(pci);
 
+	pci_save_state(pci->pdev);	/* for slot_reset: restoring has used it up */
 	if (error) {
 		speckv_pci_give_up(pci, "waking up");
 		return 0;	/* and whoever opens it is told */
@@ -301,6 +302,7 @@ static void speckv_pci_reset_done(struct pci_dev *pdev)
 	struct speckv_pci *pci = pci_get_drvdata(pdev);
 	int error = speckv_card_renew(pci->card);
 
+	pci_save_state(pdev);		/* as above */
 	speckv_card_go_on(pci->card);
 	if (error)
 		speckv_pci_give_up(pci, "reset of the function");

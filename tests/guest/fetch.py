@@ -7,6 +7,7 @@ are apt's own, in a folder of ours. `Unavailable` says why something cannot be h
 
 import contextlib
 import fcntl
+import lzma
 import os
 import pathlib
 import re
@@ -141,6 +142,15 @@ def kernel(series):
             relocate(partial, folder, partial / "usr/src" / headers)
     image = next((folder / "boot").glob("vmlinuz-*"))
     return image, folder / "usr/src" / image.name.replace("vmlinuz-", "linux-headers-")
+
+
+def module(series, name):
+    """The bytes of one of the kernel's own modules, as they are loaded."""
+    folder = kernel(series)[0].parent.parent / "lib/modules"
+    for path in folder.rglob(f"{name}.ko*"):
+        data = path.read_bytes()
+        return lzma.decompress(data) if path.suffix == ".xz" else data
+    raise Unavailable(f"Linux {series} has no module {name}")
 
 
 def relocate(partial, folder, headers):

@@ -164,6 +164,8 @@ def test(options):
             print("\n".join(said))
             return 1
         files = {"speckv.ko": built.read_bytes()}
+        if options.card:
+            files["aer_inject.ko"] = fetch.module(options.kernel, "aer_inject")
         for program in programs:
             files |= {program.name: program.read_bytes(), **libraries(program)}
     status, console = boot(options, files,

@@ -1,9 +1,11 @@
 // Cards on PCI: what only a bus can do to a card. The others of this folder run there
 // too.
+#include <chrono>
+#include <cstdio>
 #include <thread>
 #include <vector>
 
-#include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "card.hpp"
 #include "load.hpp"
@@ -94,6 +96,44 @@ TEST_F(Pci, ResetsUnderLoad) {
     load.stop();
     EXPECT_EQ(load.gone(), 0U) << method;
   }
+}
+
+// An error of the bus: the kernel resets it and tells the driver before and after.
+TEST_F(Pci, AnErrorOfTheBusIsRecoveredFrom) {
+  struct Error {  // of the kernel's module aer_inject
+    std::uint8_t bus, device, function;
+    std::uint32_t uncorrectable, correctable, header[4], domain;
+  } error{};
+  unsigned bus = 0, device = 0;
+  ASSERT_EQ(std::sscanf(home_.device.c_str(), "%*x:%x:%x", &bus, &device), 2);
+  error.bus = static_cast<std::uint8_t>(bus);
+  error.device = static_cast<std::uint8_t>(device);
+  constexpr std::uint32_t kDataLinkProtocol = 0x10;  // fatal, as PCI defines it
+  error.uncorrectable = kDataLinkProtocol;
+  const Fd module(::open("/aer_inject.ko", O_RDONLY | O_CLOEXEC));
+  ASSERT_EQ(::syscall(SYS_finit_module, module.get(), "", 0), 0) << std::strerror(errno);
+  const Fd card = open_card(kSecond);
+  const speckv_region_create memory = make_region(card, kPage);
+  speckv_object queue{};
+  queue.id = make_queue(card, 8).out_id;
+  {
+    const Fd injector(::open("/dev/aer_inject", O_WRONLY | O_CLOEXEC));
+    ASSERT_EQ(::write(injector.get(), &error, sizeof error),
+              static_cast<ssize_t>(sizeof error))
+        << std::strerror(errno);
+  }
+  pollfd file{card.get(), POLLERR, 0};
+  EXPECT_EQ(::poll(&file, 1, 60000), 1);
+  EXPECT_NE(file.revents & POLLERR, 0);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (call(card, SPECKV_IOC_QUEUE_RESET, queue) != 0) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "no recovery";
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(
+      code_of(carry_out(card, queue.id, copy(memory.out_id, 0, memory.out_id, 64, 64))),
+      SPECKV_CPL_OK);
+  EXPECT_EQ(::syscall(SYS_delete_module, "aer_inject", 0), 0);
 }
 
 // A region that was there before a reset is there after it, with its bytes.
