@@ -34,6 +34,10 @@ class Mover {
   std::uint64_t first_address = 0, first_data = 0,
                 last_data = 0;  // cycles of the last run
 
+  // Commands of the last run that were carried out.
+  std::size_t read() const { return given_; }
+  std::size_t written() const { return done_; }
+
   // Reads all of `reads` while writing all of `writes` with bytes of its own; returns
   // what went wrong, or nothing. Reads and writes must not overlap. `stop_after`: cycles
   // until a reset.
@@ -234,6 +238,20 @@ TEST(Mover, MovesWhatItWasAskedTo) {
               static_cast<unsigned long long>(bytes),
               static_cast<unsigned long long>(errors),
               static_cast<unsigned long long>(resets));
+}
+
+// Reads go on while no write is ever answered, and the writes are not told to be done.
+TEST(Mover, ReadsDoNotWaitForTheAnswersOfWrites) {
+  Mover mover(1);
+  mover.memory.answer = Willing(0, 1);
+  std::vector<Range> reads(40), writes(40);
+  for (std::size_t i = 0; i < reads.size(); ++i) {
+    reads[i] = {3000 * i, 2999};
+    writes[i] = {kMemory / 2 + 3000 * i, 2999};
+  }
+  EXPECT_EQ(mover.run(reads, writes), "hangs");
+  EXPECT_EQ(mover.read(), reads.size());
+  EXPECT_EQ(mover.written(), 0U);
 }
 
 TEST(MoverFigures, BytesAClock) {
