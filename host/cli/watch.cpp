@@ -53,7 +53,7 @@ std::string prometheus(const std::string& name, const Look& look) {
   return text;
 }
 
-std::string trimmed(std::string line) {
+std::string trimmed(const std::string& line) {
   return line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
 }
 
