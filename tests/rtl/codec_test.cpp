@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include "Vsmall_decode.h"
+#include "Vsmall_encode.h"
 #include "Vspeckv_decode.h"
 #include "Vspeckv_encode.h"
 #include "rtl/codec_bench.hpp"
@@ -17,21 +19,22 @@ constexpr bool kEncode = true, kDecode = false;
 template <bool encode>
 using Block = std::conditional_t<encode, Vspeckv_encode, Vspeckv_decode>;
 
-template <bool encode>
-void random_units(bool int8) {
-  const std::uint64_t seeds = 50, values = scaled(1e7, 50'000);
+// Units of at most `most` values, `values` in all.
+template <class Top, bool encode>
+void random_units(bool int8, std::uint64_t most, std::uint64_t values) {
+  const std::uint64_t seeds = 50;
   std::uint64_t compared = 0, units = 0, refused = 0, resets = 0;
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Random random(seed);
-    CodecBench<Block<encode>> bench(seed, encode);
+    CodecBench<Top> bench(seed, encode);
     while (compared * seeds < values * seed) {
       bench.command = Willing::any(random);
       bench.in = Willing::any(random);
       bench.out = Willing::any(random);
       std::vector<Unit> some(1 + random() % 6);
       for (Unit& unit : some) {
-        const Shape shape = any_shape(random, int8, 65536);
+        const Shape shape = any_shape(random, int8, most);
         unit = encode ? unit_to_encode(random, shape) : unit_to_decode(random, shape);
       }
       const bool reset = random() % 4 == 0;
@@ -54,17 +57,31 @@ void random_units(bool int8) {
   EXPECT_GT(resets, 0U);
 }
 
+template <bool encode>
+void any_units(bool int8) {
+  random_units<Block<encode>, encode>(int8, 65536, scaled(1e7, 50'000));
+}
 TEST(Encode, Int8Random) {
-  random_units<kEncode>(true);
+  any_units<kEncode>(true);
 }
 TEST(Encode, Kvq4Random) {
-  random_units<kEncode>(false);
+  any_units<kEncode>(false);
 }
 TEST(Decode, Int8Random) {
-  random_units<kDecode>(true);
+  any_units<kDecode>(true);
 }
 TEST(Decode, Kvq4Random) {
-  random_units<kDecode>(false);
+  any_units<kDecode>(false);
+}
+
+// The small set, whose queues hold one unit of this size and no more.
+TEST(Encode, Small) {
+  for (const bool int8 : {true, false})
+    random_units<Vsmall_encode, kEncode>(int8, 8192, scaled(1e6, 50'000));
+}
+TEST(Decode, Small) {
+  for (const bool int8 : {true, false})
+    random_units<Vsmall_decode, kDecode>(int8, 8192, scaled(1e6, 50'000));
 }
 
 // The bytes that the codecs' first version is fixed to (tests/vectors).
