@@ -193,6 +193,26 @@ TEST_F(Pci, AnUnusedCardSleepsAndAUsedOneDoesNot) {
   EXPECT_EQ(read_file(power + "runtime_status"), "active\n");
 }
 
+// The system goes to sleep and its clock wakes it: a card is as new, but for what was
+// tuned. One that is open keeps the system awake, for its memory would be lost.
+TEST_F(Pci, TheSystemSleepsUnlessACardIsUsed) {
+  const std::string state = "/sys/power/state", sysfs = "/sys/class/speckv/speckv1/";
+  {
+    const Fd card = open_card(kSecond);
+    const std::uint32_t queue = make_queue(card, 8).out_id;
+    EXPECT_FALSE(write_file(state, "mem"));
+    EXPECT_EQ(errno, EBUSY);
+    EXPECT_EQ(code_of(carry_out(card, queue, nop(1))), SPECKV_CPL_OK);
+  }
+  ASSERT_TRUE(write_file(sysfs + "w_d", "7"));
+  const std::string alarm = "/sys/class/rtc/rtc0/wakealarm";
+  ASSERT_TRUE(write_file(alarm, "+2"));
+  EXPECT_TRUE(write_file(state, "mem")) << std::strerror(errno);
+  EXPECT_EQ(read_file(sysfs + "state"), "ready\n");
+  EXPECT_EQ(read_file(sysfs + "w_d"), "7\n");
+  EXPECT_TRUE(write_file(sysfs + "w_d", "64"));
+}
+
 // With one before them, cards reach what is mapped for them and nothing else; what they
 // try beyond that is a fault of the run.
 TEST(Iommu, IsThereAndStrict) {
