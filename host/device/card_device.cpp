@@ -1,6 +1,7 @@
 // A tenant of a card as a Device: a transfer becomes a COPY between the card's memory and
-// a region of the caller, a flush a FENCE. Wrong transfers are refused by the engine, as
-// a card would. What the card answers is believed no further than it can be checked.
+// a region of the caller, or several, one after the other, if it is longer than one
+// descriptor may be; a flush becomes a FENCE. Wrong transfers are refused by the engine,
+// as a card would. What the card answers is believed no further than it can be checked.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -56,6 +57,7 @@ class CardDevice final : public Device {
   Status attach(RegionId region, MutableBytes memory) override;
   Status detach(RegionId region) override;
   Result<std::unique_ptr<Queue>> open_queue(std::uint32_t depth) override;
+  std::uint32_t max_length() const noexcept { return port_->max_length(); }
   void close_queue(std::unique_ptr<CardQueue> queue) {
     const std::unique_lock lock(mutex_);
     queue.reset();
@@ -65,7 +67,9 @@ class CardDevice final : public Device {
   class Writer {
    public:
     explicit Writer(const CardDevice& device) : lock_(device.mutex_), device_(device) {}
-    Descriptor describe(const Transfer& transfer, std::uint16_t tag) const noexcept;
+    // Its first descriptor, and how many bytes are left after that.
+    Descriptor describe(const Transfer& transfer, std::uint16_t tag,
+                        std::uint64_t& left) const noexcept;
 
    private:
     std::shared_lock<std::shared_mutex> lock_;
@@ -84,10 +88,11 @@ class CardDevice final : public Device {
   std::unordered_map<RegionId, Row> regions_;
 };
 
-Descriptor CardDevice::Writer::describe(const Transfer& transfer,
-                                        std::uint16_t tag) const noexcept {
+Descriptor CardDevice::Writer::describe(const Transfer& transfer, std::uint16_t tag,
+                                        std::uint64_t& left) const noexcept {
   Descriptor d;
   d.tag = tag;
+  left = 0;
   if (transfer.op == Transfer::Op::flush) {
     d.opcode = static_cast<std::uint8_t>(Opcode::fence);
     return d;
@@ -102,9 +107,15 @@ Descriptor CardDevice::Writer::describe(const Transfer& transfer,
   CardPort::Region mine{};
   const auto& [id, offset, length] = transfer.memory;
   const auto where = device_.regions_.find(id);
-  if (where != device_.regions_.end() && length <= where->second.length &&
+  const std::uint64_t longest = device_.max_length();
+  const std::uint64_t capacity = device_.info().capacity;
+  // In pieces, the engine would see too late that not all of it lies in the card.
+  const bool fits =
+      length <= longest || (length <= capacity && transfer.offset <= capacity - length);
+  if (fits && where != device_.regions_.end() && length <= where->second.length &&
       offset <= where->second.length - length) {
     mine = where->second.region;
+    left = length - std::min(length, longest);
   }
   const std::uint32_t card = device_.port_->memory_region();
   d.opcode = static_cast<std::uint8_t>(Opcode::copy);
@@ -112,9 +123,7 @@ Descriptor CardDevice::Writer::describe(const Transfer& transfer,
   d.dst_region = reading ? mine.number : card;
   d.src_offset = reading ? transfer.offset : mine.first + offset;
   d.dst_offset = reading ? mine.first + offset : transfer.offset;
-  if (length <= device_.port_->max_length()) {  // else 0, which is refused
-    d.length = static_cast<std::uint32_t>(length);
-  }
+  d.length = static_cast<std::uint32_t>(std::min(length, longest));
   return d;
 }
 
@@ -146,8 +155,10 @@ class RingQueue final : public Queue {
     for (; count < batch.size() && !free_.empty(); ++count) {
       const std::uint16_t slot = free_.back();
       free_.pop_back();
-      slots_[slot] = {batch[count].tag, true};
-      card_->ring().push(writer.describe(batch[count], slot));
+      Slot& its = slots_[slot];
+      its = {.tag = batch[count].tag, .busy = true};
+      its.piece = writer.describe(batch[count], slot, its.left);
+      card_->ring().push(its.piece);
     }
     if (count != 0 && card_->ring().publish()) card_->kick();
     return count;
@@ -161,21 +172,26 @@ class RingQueue final : public Queue {
       out[count++] = release(dead_.back(), Code::io_error);
       dead_.pop_back();
     }
-    bool lied = false;
+    bool lied = false, more = false;
     while (count < out.size() && !lied) {
       const auto entry = card_->ring().take();
       if (!entry || card_->lost()) break;
       lied = entry->tag >= slots_.size() || !slots_[entry->tag].busy;
       if (lied) break;
       const auto answer = static_cast<Answer>(completion::kStatusCode.get(entry->status));
-      out[count++] = release(entry->tag, code_of_answer(answer));
+      if (answer == Answer::ok && next_piece(slots_[entry->tag])) {
+        more = true;
+      } else {
+        out[count++] = release(entry->tag, code_of_answer(answer));
+      }
     }
+    if (more && card_->ring().publish()) card_->kick();
     if (count < out.size() && in_flight() && (!good || lied || card_->lost())) {
       recover();
       return count + poll(out.subspan(count));
     }
     // Who never waits hears of a failure here.
-    if (count != 0 || !in_flight()) {
+    if (count != 0 || more || !in_flight()) {
       idle_polls_ = 0;
     } else if (++idle_polls_ % kPollsBetweenLooks == 0) {
       card_->look();
@@ -205,7 +221,22 @@ class RingQueue final : public Queue {
   struct Slot {
     std::uint64_t tag = 0;
     bool busy = false;
+    std::uint64_t left = 0;  // bytes after this piece
+    Descriptor piece{};
   };
+
+  // In the place of the one that was answered, so that there is room. False: it was the
+  // last.
+  bool next_piece(Slot& slot) noexcept {
+    if (slot.left == 0) return false;
+    const std::uint64_t length = std::min<std::uint64_t>(slot.left, device_.max_length());
+    slot.piece.src_offset += slot.piece.length;
+    slot.piece.dst_offset += slot.piece.length;
+    slot.piece.length = static_cast<std::uint32_t>(length);
+    slot.left -= length;
+    card_->ring().push(slot.piece);
+    return true;
+  }
 
   bool in_flight() const noexcept { return free_.size() + dead_.size() < slots_.size(); }
 

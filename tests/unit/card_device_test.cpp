@@ -72,7 +72,7 @@ class ScriptedPort final : public CardPort {
  public:
   explicit ScriptedPort(Script& script) : script_(script) {}
   std::uint32_t memory_region() const noexcept override { return 1; }
-  std::uint32_t max_length() const noexcept override { return 1U << 20; }
+  std::uint32_t max_length() const noexcept override { return 1024; }
   Result<Region> add_region(MutableBytes) override { return Region{9, 100}; }
   void drop_region(std::uint32_t) noexcept override {}
   Result<std::unique_ptr<CardQueue>> open_queue(std::uint32_t) override {
@@ -131,6 +131,46 @@ TEST_F(CardDeviceTest, a_transfer_names_its_region_from_where_the_memory_begins)
   EXPECT_EQ(d.dst_offset, 100U);
   script_.answer(d.tag);
   EXPECT_EQ(poll(), (std::map<std::uint64_t, Code>{{100, Code::ok}}));
+}
+
+TEST_F(CardDeviceTest, a_transfer_that_is_too_long_for_a_descriptor_goes_in_pieces) {
+  const std::array batch{Transfer{Transfer::Op::write, 5000, {kRegion, 300, 2500}, 7},
+                         Transfer{Transfer::Op::read, 0, {kRegion, 0, 1024}, 8}};
+  ASSERT_EQ(queue_->submit(batch), 2U);
+  const std::uint16_t longer = tag(0), shorter = tag(1);
+  const std::uint32_t lengths[] = {1024, 1024, 452};
+  for (std::uint32_t piece = 0; piece < 3; ++piece) {
+    const Descriptor d = script_.descriptor(piece == 0 ? 0 : piece + 1);
+    EXPECT_EQ(d.tag, longer);
+    EXPECT_EQ(d.length, lengths[piece]);
+    EXPECT_EQ(d.src_offset, 100U + 300 + piece * 1024);
+    EXPECT_EQ(d.dst_offset, 5000U + piece * 1024);
+    if (piece == 1) script_.answer(shorter);
+    script_.answer(longer);
+    const std::map<std::uint64_t, Code> nothing{}, second{{8, Code::ok}},
+        first{{7, Code::ok}};
+    EXPECT_EQ(poll(), piece == 0 ? nothing : piece == 1 ? second : first);
+  }
+  EXPECT_EQ(script_.tail(), 4U);
+}
+
+TEST_F(CardDeviceTest, a_piece_that_fails_is_the_last) {
+  const Transfer whole{Transfer::Op::read, 0, {kRegion, 0, 4096}, 100};
+  ASSERT_EQ(queue_->submit({&whole, 1}), 1U);
+  script_.answer(tag(0));
+  EXPECT_TRUE(poll().empty());
+  script_.answer(tag(1), Answer::poison);
+  EXPECT_EQ(poll(), (std::map<std::uint64_t, Code>{{100, Code::corrupted}}));
+  EXPECT_EQ(script_.tail(), 2U);
+}
+
+TEST_F(CardDeviceTest, in_pieces_too_nothing_moves_if_not_all_of_it_lies_in_the_card) {
+  const std::uint64_t capacity = 1U << 20;
+  const Transfer beyond{Transfer::Op::write, capacity - 2048, {kRegion, 0, 4096}, 1};
+  ASSERT_EQ(queue_->submit({&beyond, 1}), 1U);
+  EXPECT_EQ(script_.descriptor(0).src_region, 0U);
+  script_.answer(tag(0), Answer::bad_region);
+  EXPECT_EQ(poll(), (std::map<std::uint64_t, Code>{{1, Code::invalid_argument}}));
 }
 
 // The driver registers whole pages: what lies beside the caller's bytes must stay his.
