@@ -27,6 +27,8 @@ class VfioUserClient {
     sim::File file;
   };
   Answer ask(std::uint16_t command, Bytes body, const std::vector<int>& files = {});
+  // As if somebody pulled the card out.
+  void pull() noexcept { function_->pull(); }
   // Bytes as they are; false: the server takes no more.
   bool send_raw(Bytes bytes);
   // Whether the server has ended the session, and how: with true, after whole messages.

@@ -247,6 +247,21 @@ TEST_F(VfioUser, configuration_keeps_what_is_read_only_and_resets_the_function) 
   EXPECT_EQ(load_le<std::uint32_t>(read(0, SPECKV_CSR_CONTROL, 4).body.data() + 16), 0U);
 }
 
+TEST_F(VfioUser, a_card_that_was_pulled_out_reads_as_ones_and_does_nothing) {
+  over_ = true;
+  EXPECT_EQ(write(0, SPECKV_CSR_CONTROL, 4, SPECKV_CSR_CONTROL_ENABLE), 0);
+  card_.pull();
+  EXPECT_EQ(config(0), 0xFFFFFFFFU);
+  EXPECT_EQ(write(VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, 4, 0xFFFFFFFF), 0);
+  EXPECT_EQ(write(0, SPECKV_CSR_CONTROL, 4, SPECKV_CSR_CONTROL_RESET), 0);
+  for (const std::uint64_t offset : {SPECKV_CSR_ID, SPECKV_CSR_CONTROL}) {
+    EXPECT_EQ(load_le<std::uint32_t>(read(0, offset, 4).body.data() + 16), 0xFFFFFFFFU);
+  }
+  EXPECT_EQ(card_.ask(kReset, {}).error, 0);
+  EXPECT_EQ(config(0), 0xFFFFFFFFU);
+  EXPECT_TRUE(card_.served());
+}
+
 TEST_F(VfioUser, what_is_no_message_ends_the_session) {
   over_ = true;
   std::array<std::byte, 16> head{};
