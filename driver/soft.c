@@ -235,6 +235,10 @@ static int speckv_soft_region_set(struct speckv_region *region)
 
 	if (region->kind == SPECKV_REGION_CARD)
 		region->cpu = soft->memory + region->base;
+	else if (!region->cpu)	/* which goes when the pages are unpinned */
+		region->cpu = vmap(region->pages, region->page_count, VM_MAP, PAGE_KERNEL);
+	if (!region->cpu)
+		return -ENOMEM;
 	WRITE_ONCE(region->cleared, false);
 	return 0;
 }

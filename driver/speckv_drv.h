@@ -102,7 +102,7 @@ struct speckv_region {
 	bool cleared;			/* the engine does not know it (any more) */
 	u64 base;			/* CARD: offset in card memory */
 	u64 length;
-	void *cpu;			/* what a software engine uses; PCI: NULL for CARD */
+	void *cpu;			/* KERNEL; the others: where a software engine has it */
 	struct page **pages;		/* PINNED */
 	unsigned long page_count;
 	struct mm_struct *mm;		/* PINNED: whose locked memory it counts as */
