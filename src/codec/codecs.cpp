@@ -3,8 +3,11 @@
 namespace speckv {
 
 std::span<const Codec* const> builtin_codecs() noexcept {
-  static const Codec* const codecs[] = {&raw_codec(), &int8_codec(),
-                                        &int8_delta_rle_codec(), &kvq4_codec()};
+  static const Codec* const codecs[] = {
+      &raw_codec(),      &int8_codec(),  &int8_delta_rle_codec(), &kvq4_codec(),  //
+      &lossless_codec(), rt_codecs()[0], rt_codecs()[1],          rt_codecs()[2],
+      rt_codecs()[3],    hx_codecs()[0], hx_codecs()[1],          hx_codecs()[2],
+      hx_codecs()[3],    hx_codecs()[4]};
   return codecs;
 }
 

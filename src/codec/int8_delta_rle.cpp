@@ -17,7 +17,7 @@ namespace {
 constexpr std::uint32_t kMaxChannels = 4096;  // of a row, which is staged on the stack
 constexpr unsigned kMaxRun = 255;
 
-std::uint64_t directory_bytes(const BlockLayout& layout) noexcept {
+std::uint64_t directory_size(const BlockLayout& layout) noexcept {
   return padded(layer_units(layout) * sizeof(std::uint32_t));
 }
 // Scales and row lengths.
@@ -128,14 +128,14 @@ class Int8DeltaRle final : public Codec {
            max_layer_bytes(layout) <= UINT32_MAX;
   }
   std::uint64_t max_layer_bytes(const BlockLayout& layout) const noexcept override {
-    return directory_bytes(layout) + layer_units(layout) * unit_bound(layout);
+    return directory_size(layout) + layer_units(layout) * unit_bound(layout);
   }
 
   Result<std::size_t> encode(const LayerContext& context, Bytes plain,
                              MutableBytes out) const noexcept override {
     const BlockLayout& layout = context.layout;
     const std::uint64_t units = layer_units(layout);
-    std::size_t used = directory_bytes(layout);
+    std::size_t used = directory_size(layout);
     std::memset(out.data(), 0, used);
     for (std::uint64_t u = 0; u < units; ++u) {
       const UnitRows rows = unit_rows(layout, u);
@@ -152,7 +152,7 @@ class Int8DeltaRle final : public Codec {
               MutableBytes plain) const noexcept override {
     const BlockLayout& layout = context.layout;
     const std::uint64_t units = layer_units(layout);
-    const std::uint64_t directory = directory_bytes(layout);
+    const std::uint64_t directory = directory_size(layout);
     if (!supports(layout) || encoded.size() < directory) return Code::corrupted;
     Bytes rest = encoded.subspan(directory);
     for (std::uint64_t u = 0; u < units; ++u) {

@@ -14,6 +14,7 @@
 #include "cxlspeckv/block.hpp"
 
 #include "codec/kvq4.hpp"
+#include "codec/rt.hpp"
 
 namespace speckv {
 
@@ -38,6 +39,8 @@ struct CodecLoops {
                       std::size_t channels, std::byte* row, bool stream) noexcept;
   // Ends what was streamed: after it the values are seen like any others.
   void (*settle)() noexcept;
+
+  const RtLoops* rt;
 };
 
 // Immutable.

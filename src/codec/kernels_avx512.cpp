@@ -465,8 +465,14 @@ SPECKV_AVX512 void settle() noexcept {
 
 template <class F>
 constexpr CodecLoops kLoops{
-    encode_keys<F>, encode_values<F>, decode_keys<F>, decode_values<F>,
-    encode_row<F>,  decode_row<F>,    settle};
+    encode_keys<F>,
+    encode_values<F>,
+    decode_keys<F>,
+    decode_values<F>,
+    encode_row<F>,
+    decode_row<F>,
+    settle,
+    kIsF16<F> ? &codec_detail::kRtAvx512F16 : &codec_detail::kRtAvx512Bf16};
 
 bool usable() noexcept {
   return __builtin_cpu_supports("avx512bw") != 0 &&

@@ -196,8 +196,14 @@ void settle() noexcept {}  // nothing is streamed
 
 template <class F>
 constexpr CodecLoops kLoops{
-    encode_keys<F>, encode_values<F>, decode_keys<F>, decode_values<F>,
-    encode_row<F>,  decode_row<F>,    settle};
+    encode_keys<F>,
+    encode_values<F>,
+    decode_keys<F>,
+    decode_values<F>,
+    encode_row<F>,
+    decode_row<F>,
+    settle,
+    F::kMantissa == 10 ? &codec_detail::kRtScalarF16 : &codec_detail::kRtScalarBf16};
 
 bool always() noexcept {
   return true;

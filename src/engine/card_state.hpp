@@ -8,6 +8,9 @@
 
 namespace speckv::engine {
 
+// Of the contract; the library has more codecs, which no card is asked for.
+inline constexpr unsigned kLastCodec = codec::kKvq4;
+
 struct Card::State {
   State(const CardOptions& options, HostPort& port)
       : regions(options.regions),

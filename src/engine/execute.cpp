@@ -49,7 +49,8 @@ Answer Card::check(const Descriptor& d,
   const bool named = (d.flags & flag::kNamed) != 0,
              checked = (d.flags & flag::kCheck) != 0;
   if (named && !state_->directory) return Answer::unsupported;
-  const Codec* codec = find_codec(static_cast<CodecId>(d.codec));
+  const Codec* codec =
+      d.codec <= kLastCodec ? find_codec(static_cast<CodecId>(d.codec)) : nullptr;
   if (codes(Opcode{d.opcode}) && codec == nullptr) return Answer::unsupported;
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::uint64_t allowed =

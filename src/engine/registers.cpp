@@ -108,8 +108,10 @@ std::uint64_t Card::csr_read(std::uint32_t offset) const noexcept {
       return features();
     case csr::kCodecs: {
       std::uint64_t codecs = 0;
-      for (const Codec* codec : builtin_codecs())
-        codecs |= 1ULL << static_cast<unsigned>(codec->id());
+      for (const Codec* codec : builtin_codecs()) {
+        const auto id = static_cast<unsigned>(codec->id());
+        if (id <= kLastCodec) codecs |= 1ULL << id;
+      }
       return codecs;
     }
     case csr::kOpcodes:

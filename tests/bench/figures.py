@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs the benchmarks and judges their figures: figures.py BUILD [--json FILE] [NAME]
 
-"vllm" and "guest" are only run when they are named: the engines of one take ten minutes, the
-other boots a kernel.
+"vllm", "guest" and "quality" are only run when they are named: the engines of one take ten
+minutes, another boots a kernel, the last runs two models for hours.
 
 Each benchmark is a program that takes --json FILE and writes {"machine", "figures": [{"name",
 "value", "unit", "baseline", ...}]}. The bars of the table stand here; other figures may bring
@@ -29,6 +29,10 @@ FIGURES = {
     "kvq4_bf16_decode": ("coding_bench", 1.5, ">="),
     "int8_f16_decode": ("coding_bench", 1.2, ">="),
     "int8_bf16_decode": ("coding_bench", 1.2, ">="),
+    "rt43_f16_decode": ("coding_bench", 1.0, ">="),
+    "rt43_f16_encode": ("coding_bench", 0.25, ">="),
+    "hx4096_f16_decode": ("coding_bench", 0.6, ">="),
+    "hx4096_f16_encode": ("coding_bench", 0.15, ">="),
     "match_ns_per_key": ("match_bench", 200, "<="),
     "memory_beyond_tiers": ("match_bench", 1.0, "<="),  # of 2 % of capacity + 64 MiB
     "file_read_against_fio": ("file_bench", 0.90, ">="),
@@ -37,6 +41,11 @@ FIGURES = {
     "demo_tiers_against_all_fast": ("cxlspeckv_demo", 0.8, ">="),
     "python_load_against_cpp": ("python", 0.95, ">="),
     "python_lookup_1000_keys": ("python", 1.0, "<="),  # ms
+    "quality_small_A_hx4096": ("quality", 4.5e-4, "<="),  # nats a token
+    "quality_small_llama_A_hx4096": ("quality", 5e-4, "<="),
+    "quality_small_qwen_A_hx4096": ("quality", 5.5e-4, "<="),
+    "quality_smollm2_A_hx4096_over_kivi4": ("quality", 1.4, "<="),
+    "quality_smollm2_B_hx4096_over_kivi4": ("quality", 1.9, "<="),
     "vllm_lookup_1000_hits": ("vllm", 1.0, "<="),
     "vllm_lookup_1000_misses": ("vllm", 1.0, "<="),
     "vllm_same_tokens": ("vllm", 1, ">="),
@@ -59,12 +68,14 @@ FIGURES = {
     "guest_mib_against_null_blk": ("guest", 1.1, "<="),
     "guest_library_against_soft": ("guest", 0.8, ">="),
 }
-SCRIPTS = {"python", "vllm", "guest"}  # NAME_bench.py
-NAMED_ONLY = {"vllm", "guest"}
+SCRIPTS = {"python", "vllm", "guest", "quality"}  # NAME_bench.py
+NAMED_ONLY = {"vllm", "guest", "quality"}
 
 
 def command_of(build, program):
     """What to run, the program first."""
+    if program == "quality":
+        return [pathlib.Path(__file__).parents[1] / "quality" / "quality_bench.py", build]
     if program in SCRIPTS:
         return [pathlib.Path(__file__).with_name(f"{program}_bench.py"), build]
     folder = "host" if program == "cxlspeckv_demo" else "tests/bench"

@@ -165,7 +165,11 @@ BlockLayout layout_in(const std::string& text) {
     if (name == "heads") layout.kv_heads = extent;
     if (name == "dim") layout.head_dim = extent;
     if (name == "tokens") layout.tokens = extent;
-    if (name == "dtype") layout.dtype = value == "f16" ? DType::f16 : DType::bf16;
+    if (name == "dtype")
+      layout.dtype = value == "f16"    ? DType::f16
+                     : value == "bf16" ? DType::bf16
+                     : value == "f32"  ? DType::f32
+                                       : DType::f8e4m3;
     if (name == "kind" && value == "latent") layout.kind = BlockLayout::Kind::latent;
   }
   return layout;
@@ -266,7 +270,9 @@ TEST_P(Golden, bytes_are_those_of_the_vectors) {
 
 INSTANTIATE_TEST_SUITE_P(Files, Golden,
                          ::testing::Values("codec_int8.txt", "codec_int8_delta_rle.txt",
-                                           "codec_kvq4.txt", "codec_frame.txt"));
+                                           "codec_kvq4.txt", "codec_lossless.txt",
+                                           "codec_rt.txt", "codec_hx.txt",
+                                           "codec_frame.txt"));
 
 // ---- Particulars --------------------------------------------------------------------
 

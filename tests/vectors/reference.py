@@ -8,15 +8,22 @@ checks the vectors in this folder; it changes them only when asked by name.
     reference.py --write FILE...  recompute what follows from the inputs in FILE
 """
 
+import collections
 import math
 import pathlib
 import struct
 import sys
 from fractions import Fraction
 
+import hx_reference
+import rt_reference
+
 HERE = pathlib.Path(__file__).parent
 FORMATS = {"f16": (10, 15), "bf16": (7, 127)}
-CODECS = {"raw": 1, "int8": 2, "int8_delta_rle": 3, "kvq4": 4}
+CODECS = {"raw": 1, "int8": 2, "int8_delta_rle": 3, "kvq4": 4, "lossless": 5,
+          "rt44": 6, "rt43": 7, "rt33": 8, "rt32": 9, "hx5120": 10, "hx4608": 11, "hx4096": 12,
+          "hx3584": 13, "hx3072": 14}
+WIDTHS = {"f16": 2, "bf16": 2, "f32": 4, "f8e4m3": 1}
 
 
 class Number:
@@ -160,12 +167,80 @@ def kvq4(number, layout, plain):
     return encoded, decoded
 
 
+def code_lengths(counts, most):
+    """Package-merge: the lengths of an optimal code of at most `most` bits, by symbol."""
+    leaves = sorted((count, (symbol,)) for symbol, count in counts.items())
+    items = []
+    for _ in range(most):
+        pairs = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(items[::2], items[1::2])]
+        items = sorted(leaves + pairs, key=lambda item: item[0])  # stable: leaves first
+    return collections.Counter(s for item in items[: 2 * len(leaves) - 2] for s in item[1])
+
+
+def canonical(lengths):
+    """The codes as texts of bits."""
+    codes, value, last = {}, 0, 0
+    for symbol in sorted(lengths, key=lambda s: (lengths[s], s)):
+        value <<= lengths[symbol] - last
+        last = lengths[symbol]
+        codes[symbol] = f"{value:0{last}b}"
+        value += 1
+    return codes
+
+
+def pack_bits(text):
+    """Bytes from the lowest bit up."""
+    text += "0" * (-len(text) % 8)
+    return bytes(int(text[at : at + 8][::-1], 2) for at in range(0, len(text), 8))
+
+
+def plane(rows):
+    """One byte of every value of a unit: (descriptor, part)."""
+    counts = collections.Counter(b for row in rows for b in row)
+    raw = b"".join(rows)
+    if len(counts) == 1:
+        return struct.pack("<BBHI", 1, raw[0], 0, 0), b""
+    lengths = code_lengths(counts, 11)
+    codes = canonical(lengths)
+    streams = [pack_bits("".join(codes[b] for row in rows[i::4] for b in row)) for i in range(4)]
+    head = bytes(lengths[s] | lengths[s + 1] << 4 for s in range(0, 256, 2))
+    part = head + struct.pack("<4I", *map(len, streams)) + b"".join(streams)
+    if len(part) >= len(raw):
+        return struct.pack("<BBHI", 0, 0, 0, len(raw)), raw
+    return struct.pack("<BBHI", 2, 0, 0, len(part)), part
+
+
+def lossless(layout, plain):
+    width = WIDTHS[layout["dtype"]]
+    bits, row, size = 8 * width, layout["dim"] * width, layout["dim"] * width * layout["tokens"]
+    entries, body, units = b"", b"", len(plain) // size
+    first = len(padded(bytes(8 * units)))
+    for at in range(0, len(plain), size):
+        rows = []
+        for start in range(at, at + size, row):
+            values = [int.from_bytes(plain[i : i + width], "little")
+                      for i in range(start, start + row, width)]
+            rows.append([(v << 1 | v >> (bits - 1)) % 2**bits for v in values])
+        planes = [plane([bytes(v >> shift & 255 for v in row) for row in rows])
+                  for shift in range(bits - 8, -1, -8)]
+        unit = padded(b"".join(p[0] for p in planes) + b"".join(p[1] for p in planes))
+        body += unit
+        entries += struct.pack("<II", first + len(body), crc32c(unit))
+    return padded(entries) + body
+
+
 def code(name, layout, plain):
     """One layer: (encoded bytes, decoded bytes)."""
-    if name == "raw":
-        return plain, plain
-    codec = {"int8": int8, "int8_delta_rle": int8_delta_rle, "kvq4": kvq4}[name]
-    encoded, decoded = codec(Number(layout["dtype"]), layout, plain)
+    if name in ("raw", "lossless"):
+        return lossless(layout, plain) if name == "lossless" else plain, plain
+    number = Number(layout["dtype"])
+    if name in rt_reference.RATES:
+        encoded, decoded = rt_reference.code(name, number, units(layout, plain), crc32c)
+    elif name in hx_reference.SLOTS:
+        encoded, decoded = hx_reference.code(name, number, units(layout, plain), crc32c)
+    else:
+        codec = {"int8": int8, "int8_delta_rle": int8_delta_rle, "kvq4": kvq4}[name]
+        encoded, decoded = codec(number, layout, plain)
     return encoded, struct.pack(f"<{len(decoded)}H", *decoded)
 
 

@@ -17,7 +17,22 @@
 namespace speckv {
 
 // Written in every frame; never reused. The same numbers are in docs/block-format.md.
-enum class CodecId : std::uint16_t { raw = 1, int8 = 2, int8_delta_rle = 3, kvq4 = 4 };
+enum class CodecId : std::uint16_t {
+  raw = 1,
+  int8 = 2,
+  int8_delta_rle = 3,
+  kvq4 = 4,
+  lossless = 5,
+  rt44 = 6,
+  rt43 = 7,
+  rt33 = 8,
+  rt32 = 9,
+  hx5120 = 10,
+  hx4608 = 11,
+  hx4096 = 12,
+  hx3584 = 13,
+  hx3072 = 14,
+};
 
 // What a codec may know about the layer besides its values.
 struct LayerContext {
@@ -27,6 +42,19 @@ struct LayerContext {
   Bytes profile{};      // of the model, opaque and checked by the codec; may be empty
   bool stream = false;  // of decode(): nobody reads the values soon, so they may bypass
                         // the caches
+};
+
+// Where a unit (one head's K, or V, or latent rows) lies in an encoded layer. Units are
+// numbered by head, K's first.
+struct UnitSpan {
+  std::uint64_t first = 0, bytes = 0;
+};
+
+// Where its values go: `tokens` rows of head_dim values, `stride` bytes from one to the
+// next, all within `rows`.
+struct UnitTarget {
+  MutableBytes rows{};
+  std::uint64_t stride = 0;
 };
 
 // Stateless and immutable: any thread may use one, and the built-in ones are never freed.
@@ -53,6 +81,23 @@ class Codec {
   // rather than guess. REQUIRES: plain.size() == layout.layer_bytes().
   virtual Code decode(const LayerContext& context, Bytes encoded,
                       MutableBytes plain) const noexcept = 0;
+
+  // One unit alone, without the rest of the layer: read the first directory_bytes() of
+  // the encoded layer, then what unit_at() says, and decode that. `unsupported` from a
+  // codec whose units have no checksum of their own. Safe on any input, like decode().
+  // REQUIRES: unit is one of the layout's, supports(layout).
+  virtual std::uint64_t directory_bytes(const BlockLayout& /*layout*/) const noexcept {
+    return 0;
+  }
+  virtual Result<UnitSpan> unit_at(const BlockLayout& /*layout*/, Bytes /*directory*/,
+                                   std::uint64_t /*unit*/) const noexcept {
+    return Status{Code::unsupported, "no single units"};
+  }
+  virtual Code decode_unit(const LayerContext& /*context*/, std::uint64_t /*unit*/,
+                           Bytes /*encoded*/, Bytes /*directory*/,
+                           const UnitTarget& /*to*/) const noexcept {
+    return Code::unsupported;
+  }
 };
 
 // The built-in codec of that name or id; nullptr if there is none.

@@ -1,0 +1,307 @@
+// Encoding an hx unit: the finest step that fits its slot.
+#include <bit>
+#include <cassert>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/endian.hpp"
+#include "codec/fixed_unit.hpp"
+#include "codec/hx.hpp"
+#include "codec/log_scale.hpp"
+#include "codec/number.hpp"
+
+namespace speckv::hx {
+namespace {
+
+constexpr std::uint32_t kLanes = HxShape::kLanes;
+
+template <class F>
+class Encoder {
+ public:
+  // NOLINTNEXTLINE(clang-analyzer-optin.*): the large arrays are filled before use
+  Encoder(const HxShape& shape, const std::byte* plain, MutableBytes unit) noexcept
+      : shape_(shape), plain_(plain), unit_(unit) {}
+
+  bool run() noexcept {
+    const RtShape whole{shape_.tokens, shape_.channels, shape_.stride, 0, shape_.keys};
+    if (!rt::load_unit<F>(whole, plain_, work_)) return false;
+    if (shape_.keys) rt::remove_means(whole, work_);
+    if (!shape_.keys) choose_gains();
+    if (!search(first_guess(), least_log())) return false;
+    write();
+    return true;
+  }
+
+ private:
+  std::int32_t fixed(std::uint32_t t, std::uint32_t c) const noexcept {
+    return work_.x[std::size_t{t} * shape_.channels + c];
+  }
+
+  std::int16_t& number_at(std::uint32_t c, std::uint32_t t) noexcept {
+    return x_[std::size_t{c} * shape_.tokens + t];
+  }
+
+  // A token's step shrinks with the square root of its size, in sixteenths of an octave.
+  void choose_gains() noexcept {
+    std::int32_t rms[HxShape::kMostTokens], most = 0;
+    for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
+      std::uint64_t energy = 0;
+      for (std::uint32_t c = 0; c < shape_.channels; ++c)
+        energy += square(fixed(t, c));
+      rms[t] = log_scale::log2_of(energy) / 2;
+      most = std::max(most, rms[t]);
+    }
+    for (std::uint32_t t = 0; t < shape_.tokens; ++t)
+      gain_[t] = static_cast<std::uint8_t>(std::min((most - rms[t]) / 2, 255));
+  }
+
+  static std::uint64_t square(std::int64_t x) noexcept {
+    return static_cast<std::uint64_t>(x * x);
+  }
+
+  // No number of steps, a mean's neither, may pass what a decoder takes.
+  std::int32_t least_log() const noexcept {
+    std::int32_t least = -HxShape::kMostLog;
+    for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
+      std::uint32_t most = 0;
+      for (std::uint32_t c = 0; c < shape_.channels; ++c) {
+        const std::int32_t x = fixed(t, c) + (shape_.keys ? work_.mean[c] : 0);
+        most = std::max(most, static_cast<std::uint32_t>(x < 0 ? -x : x));
+      }
+      const std::int32_t above = static_cast<int>(std::bit_width(most)) + work_.exponent;
+      least = std::max(least, 64 * (above - 13) + 1 + 4 * std::int32_t{gain_[t]});
+    }
+    return least;
+  }
+
+  // From the deviations of the channels: a normal number takes log2(deviation / step)
+  // + 2.05 bits.
+  std::int32_t first_guess() const noexcept {
+    std::int32_t logs = 0, gains = 0;
+    for (std::uint32_t c = 0; c < shape_.channels; ++c) {
+      std::uint64_t energy = 0;
+      for (std::uint32_t t = 0; t < shape_.tokens; ++t)
+        energy += square(fixed(t, c));
+      logs += log_scale::log2_of(energy) - log_scale::log2_of(shape_.tokens);
+    }
+    for (std::uint32_t t = 0; t < shape_.tokens; ++t)
+      gains += gain_[t];
+    const auto channels = static_cast<std::int32_t>(shape_.channels);
+    const auto tokens = static_cast<std::int32_t>(shape_.tokens);
+    assert(channels > 0 && tokens > 0);
+    const auto room = static_cast<std::int32_t>(shape_.slot - shape_.words(false));
+    return 2 * (logs / channels) + 64 * work_.exponent + 4 * gains / tokens + 141 -
+           room * 64 / tokens * 8 / channels;
+  }
+
+  // Halves the distance between a step that fits and a finer one that does not.
+  bool search(std::int32_t guess, std::int32_t least) noexcept {
+    std::int32_t log = std::max(guess, least), stride = 4;
+    std::int32_t good = log, bad = least - 1;
+    if (fits(log)) {
+      for (; good > least; stride *= 2) {
+        const std::int32_t finer = std::max(good - stride, least);
+        if (!fits(finer)) {
+          bad = finer;
+          break;
+        }
+        good = finer;
+      }
+    } else {
+      do {
+        if (log >= HxShape::kMostLog) return false;
+        bad = log;
+        log = std::min(log + stride, HxShape::kMostLog);
+        stride *= 2;
+      } while (!fits(log));
+      good = log;
+    }
+    while (good - bad > 1) {
+      const std::int32_t middle = bad + (good - bad) / 2;
+      (fits(middle) ? good : bad) = middle;
+    }
+    return fits(good);
+  }
+
+  // Quantises by the step, chooses the tables, and counts.
+  bool fits(std::int32_t log) noexcept {
+    log_ = log;
+    quantise();
+    std::uint64_t bits = 0;
+    for (std::uint32_t c = 0; c < shape_.channels; ++c)
+      bits += choose_table(c);
+    if (shape_.words(wide_) + bits / 8 > shape_.slot) return false;
+    lay_out();
+    return end() <= shape_.slot;
+  }
+  std::uint64_t end() const noexcept {
+    return shape_.words(wide_) + 2 * (words_ + escapes_);
+  }
+
+  void quantise() noexcept {
+    wide_ = false;
+    for (std::uint32_t c = 0; shape_.keys && c < shape_.channels; ++c) {
+      mean_[c] = static_cast<std::int16_t>(rt::mean_steps64(work_, c, log_));
+      wide_ = wide_ || mean_[c] > INT8_MAX || mean_[c] < INT8_MIN;
+    }
+    for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
+      const number::Scaled inverse =
+          log_scale::inverse64(log_ - 4 * std::int32_t{gain_[t]});
+      const std::byte* const row = plain_ + t * shape_.stride;
+      for (std::uint32_t c = 0; c < shape_.channels; ++c) {
+        const std::int32_t n =
+            number::signed_times<F>(load_le<std::uint16_t>(row + 2 * c), inverse);
+        number_at(c, t) = static_cast<std::int16_t>(n - (shape_.keys ? mean_[c] : 0));
+      }
+    }
+  }
+
+  // The cheapest of three tables around that of the mean size. Returns its bits.
+  std::uint64_t choose_table(std::uint32_t c) noexcept {
+    std::uint64_t size = 0;
+    for (std::uint32_t t = 0; t < shape_.tokens; ++t)
+      size += static_cast<std::uint64_t>(std::abs(number_at(c, t)));
+    // log2(1.2533 mean / 0.35) / 0.4, from sixteenths.
+    const std::int32_t log =
+        size == 0 ? 0 : log_scale::log2_of(size) - log_scale::log2_of(shape_.tokens) + 29;
+    const std::int32_t middle = std::clamp((log * 10 + 32) >> 6, 0, 15);
+    std::uint64_t best = UINT64_MAX;
+    for (std::int32_t j = std::max(middle - 1, 0); j <= std::min(middle + 1, 15); ++j) {
+      const Table& table = tables()[static_cast<std::size_t>(j)];
+      std::uint64_t bits = 0;
+      for (std::uint32_t t = 0; t < shape_.tokens; ++t)
+        bits += table.cost[table.symbol_of(number_at(c, t))];
+      if (bits < best) {
+        best = bits;
+        table_[c] = static_cast<std::uint8_t>(j);
+      }
+    }
+    return best;
+  }
+
+  // How many words and escapes the lanes take as a decoder asks for them.
+  void lay_out() noexcept {
+    std::int32_t count[kLanes] = {};
+    words_ = escapes_ = 0;
+    for (std::uint32_t first = 0; first < shape_.tokens; first += kLanes) {
+      const std::uint32_t lanes = std::min(kLanes, shape_.tokens - first);
+      for (std::uint32_t c = 0; c < shape_.channels; ++c) {
+        const Table& table = tables()[table_[c]];
+        for (std::uint32_t i = 0; i < lanes; ++i) {
+          const Coded coded = code_of(table, number_at(c, first + i));
+          const bool pull = count[i] < static_cast<std::int32_t>(table.most);
+          words_ += pull ? 1 : 0;
+          count[i] += (pull ? 16 : 0) - static_cast<std::int32_t>(coded.length);
+          escapes_ += coded.escaped ? 1 : 0;
+        }
+      }
+    }
+  }
+
+  struct Coded {
+    std::uint32_t bits, length;
+    bool escaped;
+  };
+  static Coded code_of(const Table& table, std::int32_t x) noexcept {
+    std::uint32_t symbol = table.symbol_of(x);
+    const bool escaped = symbol == Table::kEscape || table.code_length[symbol] == 0;
+    if (escaped) symbol = Table::kEscape;
+    const std::uint32_t low =
+        escaped ? 0 : static_cast<std::uint32_t>(x) & ((1U << table.raw) - 1);
+    const std::uint32_t length = table.code_length[symbol];
+    return {table.code[symbol] | low << length, length + table.raw, escaped};
+  }
+
+  void write() noexcept {
+    std::byte* const at = unit_.data();
+    at[4] = std::byte{HxShape::kVersion};
+    at[5] = std::byte{wide_ ? HxShape::kWideMeans : std::uint8_t{0}};
+    store_le(at + 6, static_cast<std::int16_t>(log_));
+    store_le(at + 8, static_cast<std::uint16_t>(words_));
+    store_le(at + 10, static_cast<std::uint16_t>(escapes_));
+    for (std::uint32_t c = 0; c < shape_.channels; c += 2)
+      at[shape_.tables() + c / 2] =
+          static_cast<std::byte>(table_[c] | table_[c + 1] << 4);
+    std::byte* const means = at + shape_.means();
+    for (std::uint32_t t = 0; !shape_.keys && t < shape_.tokens; ++t)
+      means[t] = std::byte{gain_[t]};
+    for (std::uint32_t c = 0; shape_.keys && c < shape_.channels; ++c) {
+      if (wide_) {
+        store_le(means + 2 * c, mean_[c]);
+      } else {
+        means[c] = static_cast<std::byte>(mean_[c]);
+      }
+    }
+    write_words();
+  }
+
+  // A word's place is where the decoder asks for it; its bits come later.
+  void write_words() noexcept {
+    struct Lane {
+      std::uint64_t held = 0;             // bits that have no word yet
+      std::uint32_t count = 0;            // of them
+      std::int32_t ahead = 0;             // bits that a decoder has and has not used
+      std::uint32_t first = 0, last = 0;  // of its places that are still empty
+      std::byte* place[4] = {};
+    };
+    Lane lanes[kLanes];
+    std::byte* word = unit_.data() + shape_.words(wide_);
+    std::byte* escape = word + 2 * words_;
+    for (std::uint32_t first = 0; first < shape_.tokens; first += kLanes) {
+      const std::uint32_t active = std::min(kLanes, shape_.tokens - first);
+      for (std::uint32_t c = 0; c < shape_.channels; ++c) {
+        const Table& table = tables()[table_[c]];
+        for (std::uint32_t i = 0; i < active; ++i) {
+          Lane& lane = lanes[i];
+          if (lane.ahead < static_cast<std::int32_t>(table.most)) {
+            lane.place[lane.last++ % 4] = word;
+            word += 2;
+            lane.ahead += 16;
+          }
+          const Coded coded = code_of(table, number_at(c, first + i));
+          lane.held |= std::uint64_t{coded.bits} << lane.count;
+          lane.count += coded.length;
+          lane.ahead -= static_cast<std::int32_t>(coded.length);
+          if (lane.count >= 16) {
+            store_le(lane.place[lane.first++ % 4], static_cast<std::uint16_t>(lane.held));
+            lane.held >>= 16;
+            lane.count -= 16;
+          }
+          if (coded.escaped) {
+            store_le(escape, number_at(c, first + i));
+            escape += 2;
+          }
+        }
+      }
+    }
+    for (Lane& lane : lanes) {
+      if (lane.first != lane.last)
+        store_le(lane.place[lane.first % 4], static_cast<std::uint16_t>(lane.held));
+    }
+  }
+
+  const HxShape& shape_;
+  const std::byte* plain_;
+  MutableBytes unit_;
+  rt::Work work_;
+  std::uint8_t gain_[HxShape::kMostTokens] = {};  // V: sixteenths
+  std::int32_t log_ = 0;                          // of the step, in 64ths
+  bool wide_ = false;
+  std::int16_t mean_[HxShape::kMostChannels] = {};
+  std::uint8_t table_[HxShape::kMostChannels] = {};
+  std::uint64_t words_ = 0, escapes_ = 0;
+  std::int16_t x_[HxShape::kMostValues];  // [channel][token]
+};
+
+}  // namespace
+
+bool encode_f16(const HxShape& shape, const std::byte* plain,
+                MutableBytes unit) noexcept {
+  return Encoder<number::F16>(shape, plain, unit).run();
+}
+bool encode_bf16(const HxShape& shape, const std::byte* plain,
+                 MutableBytes unit) noexcept {
+  return Encoder<number::Bf16>(shape, plain, unit).run();
+}
+
+}  // namespace speckv::hx

@@ -1,0 +1,192 @@
+// codec/rt_encode.hpp -- encoding an rt unit, in whole numbers throughout (internal).
+//
+// Compiled once for each instruction set, like fixed_unit.hpp.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "base/endian.hpp"
+#include "codec/log_scale.hpp"
+#include "codec/number.hpp"
+#include "codec/rt.hpp"
+#include "codec/rt_trellis.hpp"
+
+namespace speckv::rt {
+
+inline constexpr int kCoefficientBits = 19;
+inline constexpr std::int32_t kMostInput = 1280;  // eighths of a level
+
+// A channel's weight is the fourth root of its energy over the average (of logarithms).
+SPECKV_LANES void weigh(const RtShape& shape, Work& work) noexcept {
+  alignas(64) std::uint64_t energy[RtShape::kMostChannels];
+  std::memset(energy, 0, shape.channels * sizeof *energy);
+  for (std::uint32_t t = 0; t < shape.tokens; ++t) {
+    for (std::uint32_t c = 0; c < shape.channels; ++c) {
+      const std::int64_t x = work.x[std::size_t{t} * shape.channels + c];
+      energy[c] += static_cast<std::uint64_t>(x * x);
+    }
+  }
+  std::int32_t sum = 0;
+  for (std::uint32_t c = 0; c < shape.channels; ++c)
+    sum += work.weight[c] = log_scale::log2_of(energy[c]);
+  const std::int32_t average = sum / static_cast<std::int32_t>(shape.channels);
+  for (std::uint32_t c = 0; c < shape.channels; ++c)
+    work.weight[c] = std::clamp((work.weight[c] - average + 8) >> 4, -8, 7);
+}
+
+// The transform of `n` values, in natural order.
+template <class T>
+SPECKV_LANES void hadamard(T* x, std::uint32_t n) noexcept {
+  for (std::uint32_t half = 1; half < n; half *= 2) {
+    for (std::uint32_t i = 0; i < n; i += 2 * half) {
+      for (std::uint32_t j = i; j < i + half; ++j) {
+        const T a = x[j], b = x[j + half];
+        x[j] = static_cast<T>(a + b);
+        x[j + half] = static_cast<T>(a - b);
+      }
+    }
+  }
+}
+
+SPECKV_LANES std::int32_t rounded_shift(std::int32_t x, int down) noexcept {
+  return (x + (1 << (down - 1))) >> down;
+}
+
+// Divides by the weights, turns signs, transforms, and scales all to kCoefficientBits.
+SPECKV_LANES void transform(const RtShape& shape, Work& work) noexcept {
+  alignas(64) std::int32_t factor[RtShape::kMostChannels], down[RtShape::kMostChannels];
+  for (std::uint32_t c = 0; c < shape.channels; ++c) {
+    const std::int32_t log = shape.keys ? -4 * work.weight[c] : 0;
+    factor[c] = log_scale::significand(log) * (turns(c) ? -1 : 1);
+    down[c] = log_scale::kBits - log_scale::floor_octave(log);
+  }
+  const std::uint32_t block = shape.block();
+  std::uint32_t most = 0;
+  for (std::uint32_t t = 0; t < shape.tokens; ++t) {
+    std::int32_t* const row = work.x + std::size_t{t} * shape.channels;
+    for (std::uint32_t c = 0; c < shape.channels; ++c)
+      row[c] = rounded_shift(row[c] * factor[c], down[c]);
+    for (std::uint32_t c = 0; c < shape.channels; c += block)
+      hadamard(row + c, block);
+    for (std::uint32_t c = 0; c < shape.channels; ++c)
+      most = std::max(most, static_cast<std::uint32_t>(row[c] < 0 ? -row[c] : row[c]));
+  }
+  work.shift = std::max(0, static_cast<int>(std::bit_width(most)) - kCoefficientBits);
+  const std::int32_t size =
+      log_scale::log2_of(shape.channels);  // of the energy's sum over the mean
+  for (std::uint32_t t = 0; t < shape.tokens; ++t) {
+    std::int32_t* const row = work.x + std::size_t{t} * shape.channels;
+    std::uint64_t energy = 0;
+    for (std::uint32_t c = 0; c < shape.channels; ++c) {
+      row[c] >>= work.shift;
+      const std::int64_t y = row[c];
+      energy += static_cast<std::uint64_t>(y * y);
+    }
+    work.rms[t] = energy == 0 ? kNone : (log_scale::log2_of(energy) - size) >> 1;
+  }
+}
+
+// The largest token's gain, in sixteenths over the fixed-point numbers, and with it the
+// unit's scale. Means must be whole steps that a decoder takes: coarser where they are
+// large and the deviations from them small.
+struct Scale {
+  std::int32_t top, stored;
+};
+template <std::uint32_t rate>
+SPECKV_LANES Scale unit_scale(const RtShape& shape, const Work& work,
+                              std::int16_t* zeros) noexcept {
+  std::int32_t top = 0;
+  bool none = true;
+  for (std::uint32_t t = 0; t < shape.tokens; ++t) {
+    if (work.rms[t] == kNone) continue;
+    top = none ? work.rms[t] : std::max(top, work.rms[t]);
+    none = false;
+  }
+  const auto block = static_cast<int>(std::bit_width(shape.block())) - 1;
+  // Levels count eighths, a gain starts at a sixteenth, and 256 summands are halved.
+  const std::int32_t base = 48 - Levels<rate>::kLog + 1 +
+                            16 * (work.shift + work.exponent - block + (block == 8));
+  bool fits = !shape.keys;
+  for (; !fits; top += fits ? 0 : log_scale::kSteps) {
+    fits = true;
+    for (std::uint32_t c = 0; c < shape.channels && fits; ++c) {
+      const std::int64_t steps =
+          mean_steps64(work, c, 4 * (base + top) + 16 * work.weight[c]);
+      fits = steps <= RtShape::kMaxZero && steps >= -RtShape::kMaxZero;
+      zeros[c] = static_cast<std::int16_t>(steps);
+    }
+  }
+  return {top, base + top};
+}
+
+// Rows [first, first + kLanes) of the unit, or as many as there are.
+template <std::uint32_t rate>
+SPECKV_LANES void encode_rows(const RtShape& shape, const Work& work, std::int32_t top,
+                              std::uint32_t first, std::byte* unit) noexcept {
+  alignas(64) std::int16_t u[RtShape::kMostChannels][kLanes];
+  alignas(64) std::uint8_t packed[RtShape::kMostChannels / 8][rate][kLanes];
+  const std::uint32_t count = std::min(kLanes, shape.tokens - first);
+  for (std::uint32_t i = 0; i < kLanes; ++i) {
+    const std::uint32_t t = first + std::min(i, count - 1);
+    std::uint32_t e = RtShape::kNoGain;
+    if (work.rms[t] != kNone)
+      e = static_cast<std::uint32_t>(std::min(top - work.rms[t], 254));
+    if (i < count) unit[shape.gains() + t] = static_cast<std::byte>(e);
+    const std::int32_t log = Levels<rate>::kLog - top + static_cast<std::int32_t>(e);
+    const std::int32_t factor = e == RtShape::kNoGain ? 0 : log_scale::significand(log);
+    const int down = log_scale::kBits - log_scale::floor_octave(log);
+    const std::int32_t* const row = work.x + std::size_t{t} * shape.channels;
+    const int right = std::clamp(down, 1, 31), left = std::clamp(1 - down, 0, 8);
+    for (std::uint32_t c = 0; c < shape.channels; ++c) {
+      const std::int32_t value = rounded_shift(row[c] * factor * (1 << left), right);
+      u[c][i] = static_cast<std::int16_t>(std::clamp(value, -kMostInput, kMostInput));
+    }
+  }
+  trellis<rate>(u, shape.channels, packed);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    std::byte* const row = unit + shape.rows() + (first + i) * shape.row_bytes();
+    for (std::uint32_t j = 0; j < rate; ++j) {
+      for (std::uint32_t b = 0; b < shape.channels / 8; ++b)
+        row[j * (shape.channels / 8) + b] = std::byte{packed[b][j][i]};
+    }
+  }
+}
+
+// The first half: the coefficients of a unit. False: a NaN or an infinity.
+template <class F>
+SPECKV_LANES bool prepare_unit(const RtShape& shape, const std::byte* plain,
+                               Work& work) noexcept {
+  if (!load_unit<F>(shape, plain, work)) return false;
+  if (shape.keys) {
+    remove_means(shape, work);
+    weigh(shape, work);
+  }
+  transform(shape, work);
+  return true;
+}
+
+// The second half: all of a unit but its checksum; what is zero in every unit is already.
+template <std::uint32_t rate>
+SPECKV_LANES void write_unit(const RtShape& shape, const Work& work,
+                             std::byte* unit) noexcept {
+  std::int16_t zeros[RtShape::kMostChannels];
+  const Scale scale = unit_scale<rate>(shape, work, zeros);
+  store_le(unit + 4, std::uint16_t{RtShape::kVersion});
+  store_le(unit + 6, static_cast<std::int16_t>(scale.stored));
+  if (shape.keys) {
+    for (std::uint32_t c = 0; c < shape.channels; c += 2) {
+      const auto low = static_cast<std::uint32_t>(work.weight[c]) & 15;
+      const auto high = static_cast<std::uint32_t>(work.weight[c + 1]) & 15;
+      unit[shape.weights() + c / 2] = static_cast<std::byte>(low | high << 4);
+    }
+    for (std::uint32_t c = 0; c < shape.channels; ++c)
+      store_le(unit + shape.zeros() + 2 * c, zeros[c]);
+  }
+  for (std::uint32_t t = 0; t < shape.tokens; t += kLanes)
+    encode_rows<rate>(shape, work, scale.top, t, unit);
+}
+
+}  // namespace speckv::rt
