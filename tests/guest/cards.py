@@ -7,6 +7,8 @@ import signal
 import subprocess
 import time
 
+import fetch
+
 PATIENCE = 20  # seconds for a card to begin, and to end after QEMU
 
 
@@ -65,6 +67,13 @@ class Card:
         if status == 0 or self.killed:
             return self.text()
         return f"CARD BAD card {self.number} ended with status {status}\n{self.text()}"
+
+
+def check(qemu):
+    """Unavailable if this QEMU cannot show them to a guest."""
+    known = fetch.run([*qemu, "-device", "help"], "QEMU's devices")
+    if 'name "vfio-user-pci"' not in known:
+        raise fetch.Unavailable("this QEMU has no vfio-user-pci, so no cards on PCI")
 
 
 @contextlib.contextmanager

@@ -102,6 +102,7 @@ def boot(options, files, init, timeout, machine=None):
                     "-append", APPEND + (APPEND_IOMMU if options.iommu else "")]
         there = []
         if options.card:
+            cards.check(fetch.qemu())
             there = stack.enter_context(cards.two(options.card, folder, options.fault))
         for card in there:
             command += card.qemu()
