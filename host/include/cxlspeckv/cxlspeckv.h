@@ -81,7 +81,7 @@ typedef struct speckv_layer_codec {
 typedef struct speckv_tier_options {
   size_t size;
   const char* device; /* a URI: "dram:4G", "file:/path?size=8G"; required */
-  const char* codec;  /* "raw" (NULL), "int8", "int8_delta_rle", "kvq4" */
+  const char* codec;  /* "raw" (NULL), "int8", "kvq4", ...: docs/codecs.md */
   const char* policy; /* "lru" (NULL), "lfu", "s3fifo", "arc", "semantic" */
   const char* name;   /* NULL: the URI's scheme and the tier's number, "dram0" */
   uint64_t capacity;  /* bytes of the device to use; 0: all */
