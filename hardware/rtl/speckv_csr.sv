@@ -95,7 +95,7 @@ module speckv_csr #(
     .read_i(address_i[7:3]), .value_o(counter));
 
   // ---- settings ---------------------------------------------------------------------------------
-  // Written while not enabled; what breaks a rule is ignored.
+  // Block shift and quota are written while not enabled; what breaks a rule is ignored.
   logic        set, shift_valid, weights_valid, thresholds_valid;
   logic [3:0]  shift_d;
   logic [31:0] quota_d, weights_d;
@@ -110,8 +110,8 @@ module speckv_csr #(
   assign shift_d = set && address_i == speckv_pkg::CsrBlockShift && shift_valid ? data[3:0]
                                                                               : block_shift_o;
   assign quota_d = set && address_i == speckv_pkg::CsrDirectoryQuota ? data : directory_quota_o;
-  assign weights_d = set && address_i == speckv_pkg::CsrWeights && weights_valid ? data : weights_o;
-  assign thresholds_d = set && address_i == speckv_pkg::CsrThresholds && thresholds_valid
+  assign weights_d = write && address_i == speckv_pkg::CsrWeights && weights_valid ? data : weights_o;
+  assign thresholds_d = write && address_i == speckv_pkg::CsrThresholds && thresholds_valid
                         ? data[23:0] : thresholds_q;
   assign thresholds_o = {8'd0, thresholds_q};
 
