@@ -110,7 +110,8 @@ module speckv_csr #(
   assign shift_d = set && address_i == speckv_pkg::CsrBlockShift && shift_valid ? data[3:0]
                                                                               : block_shift_o;
   assign quota_d = set && address_i == speckv_pkg::CsrDirectoryQuota ? data : directory_quota_o;
-  assign weights_d = write && address_i == speckv_pkg::CsrWeights && weights_valid ? data : weights_o;
+  assign weights_d = write && address_i == speckv_pkg::CsrWeights && weights_valid ? data
+                                                                                  : weights_o;
   assign thresholds_d = write && address_i == speckv_pkg::CsrThresholds && thresholds_valid
                         ? data[23:0] : thresholds_q;
   assign thresholds_o = {8'd0, thresholds_q};
