@@ -155,7 +155,7 @@ class CodecKernelConformance : public ::testing::TestWithParam<Case> {
 TEST_P(CodecKernelConformance, data_of_every_temper) {
   for (const Codec* codec : codecs()) {
     for (const Fill fill : test::kFills) {
-      for (std::uint64_t seed = 1; seed <= 4; ++seed)
+      for (std::uint64_t seed = 1; seed <= (test::is_bounded(*codec) ? 4U : 1U); ++seed)
         compare_encoding(*codec, test::make_block(layout(), fill, seed),
                          "fill " + std::to_string(static_cast<int>(fill)));
     }
