@@ -254,7 +254,8 @@ TEST_F(VfioUser, a_card_that_was_pulled_out_reads_as_ones_and_does_nothing) {
   EXPECT_EQ(config(0), 0xFFFFFFFFU);
   EXPECT_EQ(write(VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, 4, 0xFFFFFFFF), 0);
   EXPECT_EQ(write(0, SPECKV_CSR_CONTROL, 4, SPECKV_CSR_CONTROL_RESET), 0);
-  for (const std::uint64_t offset : {SPECKV_CSR_ID, SPECKV_CSR_CONTROL}) {
+  for (const auto offset :
+       {std::uint64_t{SPECKV_CSR_ID}, std::uint64_t{SPECKV_CSR_CONTROL}}) {
     EXPECT_EQ(load_le<std::uint32_t>(read(0, offset, 4).body.data() + 16), 0xFFFFFFFFU);
   }
   EXPECT_EQ(card_.ask(kReset, {}).error, 0);
