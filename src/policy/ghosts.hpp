@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -95,6 +96,34 @@ class Ghosts {
   Node* nodes_ = nullptr;
   SlotLinks links_;
   std::uint32_t* table_ = nullptr;
+};
+
+// The memory of a policy that has ghosts: its state, an entry and a link a slot, the
+// ghosts.
+template <class State, class Slotted>
+class GhostedMemory {
+ public:
+  static std::size_t bytes(std::uint32_t slots) noexcept {
+    return sizeof(State) + slots * (sizeof(Slotted) + sizeof(SlotLink)) +
+           Ghosts::bytes(slots);
+  }
+  void bind(MutableBytes memory, std::uint32_t slots, bool reset) noexcept {
+    if (reset) std::memset(memory.data(), 0, bytes(slots));
+    state = reinterpret_cast<State*>(memory.data());
+    slots_ = reinterpret_cast<Slotted*>(memory.data() + sizeof(State));
+    auto* const first = reinterpret_cast<SlotLink*>(slots_ + slots);
+    links = SlotLinks(first);
+    ghosts.bind(reinterpret_cast<std::byte*>(first + slots), slots);
+  }
+  Slotted& at(Slot slot) noexcept { return slots_[static_cast<std::uint32_t>(slot)]; }
+
+  State* state = nullptr;
+  SlotLinks links;
+  Ghosts ghosts;
+
+ private:
+  static_assert(sizeof(State) == 64 && sizeof(Slotted) % 8 == 0);
+  Slotted* slots_ = nullptr;
 };
 
 }  // namespace speckv

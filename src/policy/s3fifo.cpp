@@ -3,7 +3,6 @@
 // used again, and the names of what left the small one, which enter the main queue when
 // they come back.
 #include <algorithm>
-#include <cstring>
 
 #include "policy/ghosts.hpp"
 #include "policy/policies.hpp"
@@ -18,7 +17,6 @@ struct State {
   SlotList small, main;
   std::uint32_t pad[10];
 };
-static_assert(sizeof(State) == 64);
 
 struct Slotted {
   std::uint64_t block;
@@ -29,23 +27,16 @@ class S3Fifo final : public Policy {
  public:
   std::string_view name() const noexcept override { return "s3fifo"; }
   std::size_t state_bytes(std::uint32_t slots) const noexcept override {
-    return sizeof(State) + slots * (sizeof(Slotted) + sizeof(SlotLink)) +
-           Ghosts::bytes(slots);
+    return Memory::bytes(slots);
   }
-
   void bind(MutableBytes state, std::uint32_t slots, bool reset) noexcept override {
-    if (reset) std::memset(state.data(), 0, state_bytes(slots));
-    state_ = reinterpret_cast<State*>(state.data());
-    slots_ = reinterpret_cast<Slotted*>(state.data() + sizeof(State));
-    auto* const links = reinterpret_cast<SlotLink*>(slots_ + slots);
-    links_ = SlotLinks(links);
-    ghosts_.bind(reinterpret_cast<std::byte*>(links + slots), slots);
+    memory_.bind(state, slots, reset);
   }
 
   void filled(Slot slot, std::uint64_t block) noexcept override {
-    const bool came_back = ghosts_.take(block).has_value();
+    const bool came_back = memory_.ghosts.take(block).has_value();
     at(slot) = {block, static_cast<std::uint8_t>(came_back), 0, 0};
-    links_.push_newest(list_of(slot), slot);
+    memory_.links.push_newest(list_of(slot), slot);
   }
   void touched(Slot slot) noexcept override {
     Slotted& it = at(slot);
@@ -56,41 +47,43 @@ class S3Fifo final : public Policy {
   void emptied(Slot slot) noexcept override {
     const Slotted& it = at(slot);
     if (it.offered != 0 && it.in_main == 0) {
-      while (ghosts_.size(0) > 0 && ghosts_.size(0) >= size())
-        ghosts_.forget_oldest(0);
-      (void)ghosts_.take(it.block);  // it may have been here twice
-      ghosts_.add(0, it.block);
+      while (memory_.ghosts.size(0) > 0 && memory_.ghosts.size(0) >= size())
+        memory_.ghosts.forget_oldest(0);
+      (void)memory_.ghosts.take(it.block);  // it may have been here twice
+      memory_.ghosts.add(0, it.block);
     }
-    links_.remove(list_of(slot), slot);
+    memory_.links.remove(list_of(slot), slot);
   }
 
   std::optional<Slot> victim(const PinnedSlots& pinned) noexcept override {
-    const bool small_first = state_->small.size * kSmallShare >= size();
+    const bool small_first = memory_.state->small.size * kSmallShare >= size();
     auto slot = small_first ? from_small(pinned) : from_main(pinned);
     if (!slot) slot = small_first ? from_main(pinned) : from_small(pinned);
     if (slot) at(*slot).offered = 1;
     return slot;
   }
   std::uint32_t size() const noexcept override {
-    return state_->small.size + state_->main.size;
+    return memory_.state->small.size + memory_.state->main.size;
   }
 
  private:
-  Slotted& at(Slot slot) noexcept { return slots_[static_cast<std::uint32_t>(slot)]; }
+  using Memory = GhostedMemory<State, Slotted>;
+
+  Slotted& at(Slot slot) noexcept { return memory_.at(slot); }
   SlotList& list_of(Slot slot) noexcept {
-    return at(slot).in_main != 0 ? state_->main : state_->small;
+    return at(slot).in_main != 0 ? memory_.state->main : memory_.state->small;
   }
 
   // The oldest of the small queue that was used once at most; the others go to the main
   // queue.
   std::optional<Slot> from_small(const PinnedSlots& pinned) noexcept {
-    for (auto slot = SlotLinks::oldest(state_->small); slot;) {
-      const auto next = links_.newer(*slot);
+    for (auto slot = SlotLinks::oldest(memory_.state->small); slot;) {
+      const auto next = memory_.links.newer(*slot);
       if (!pinned.contains(*slot)) {
         if (at(*slot).uses <= 1) return slot;
-        links_.remove(state_->small, *slot);
+        memory_.links.remove(memory_.state->small, *slot);
         at(*slot) = {at(*slot).block, 1, 0, 0};
-        links_.push_newest(state_->main, *slot);
+        memory_.links.push_newest(memory_.state->main, *slot);
       }
       slot = next;
     }
@@ -99,14 +92,14 @@ class S3Fifo final : public Policy {
   // The oldest of the main queue that was not used since it was last looked at.
   std::optional<Slot> from_main(const PinnedSlots& pinned) noexcept {
     for (std::uint32_t round = 0; round <= kMostUses; ++round) {
-      auto slot = SlotLinks::oldest(state_->main);
-      for (std::uint32_t left = state_->main.size; left > 0; --left) {
-        const auto next = links_.newer(*slot);
+      auto slot = SlotLinks::oldest(memory_.state->main);
+      for (std::uint32_t left = memory_.state->main.size; left > 0; --left) {
+        const auto next = memory_.links.newer(*slot);
         if (!pinned.contains(*slot)) {
           if (at(*slot).uses == 0) return slot;
           --at(*slot).uses;
-          links_.remove(state_->main, *slot);
-          links_.push_newest(state_->main, *slot);
+          memory_.links.remove(memory_.state->main, *slot);
+          memory_.links.push_newest(memory_.state->main, *slot);
         }
         slot = next;
       }
@@ -114,10 +107,7 @@ class S3Fifo final : public Policy {
     return std::nullopt;
   }
 
-  State* state_ = nullptr;
-  Slotted* slots_ = nullptr;
-  SlotLinks links_;
-  Ghosts ghosts_;
+  Memory memory_;
 };
 
 }  // namespace
