@@ -1,48 +1,14 @@
-// rt with AVX2: the definition's own code, which the compiler turns into vectors.
-#include "codec/rt_decode.hpp"
-
+// rt with AVX2: the definition's own code, whose encoder the compiler turns into vectors.
 #if defined(__x86_64__)
 
-#define SPECKV_AVX2 __attribute__((target("avx2")))
+#define SPECKV_RT_TARGET __attribute__((target("avx2")))
+#include "codec/rt_loops.hpp"
 
-namespace speckv {
-namespace {
+namespace speckv::codec_detail {
 
-// Apart, so that each is compiled for what it depends on only.
-template <class F>
-SPECKV_AVX2 bool prepare(const RtShape& shape, const std::byte* plain,
-                         rt::Work& work) noexcept {
-  return rt::prepare_unit<F>(shape, plain, work);
-}
-template <std::uint32_t rate>
-SPECKV_AVX2 void write(const RtShape& shape, const rt::Work& work,
-                       std::byte* unit) noexcept {
-  rt::write_unit<rate>(shape, work, unit);
-}
-template <class F, std::uint32_t rate>
-bool encode(const RtShape& shape, const std::byte* plain, std::byte* unit) noexcept {
-  rt::Work work;
-  if (!prepare<F>(shape, plain, work)) return false;
-  write<rate>(shape, work, unit);
-  return true;
-}
+const RtLoops kRtAvx2F16 = kLoopsAsDefined<number::F16>;
+const RtLoops kRtAvx2Bf16 = kLoopsAsDefined<number::Bf16>;
 
-template <class F, std::uint32_t rate>
-bool decode(const RtShape& shape, Bytes unit, std::byte* plain,
-            bool /*stream*/) noexcept {
-  return rt::decode_unit<F, rate>(shape, unit, plain);
-}
-
-template <class F>
-constexpr RtLoops kLoops{{encode<F, 2>, encode<F, 3>, encode<F, 4>},
-                         {decode<F, 2>, decode<F, 3>, decode<F, 4>}};
-
-}  // namespace
-
-namespace codec_detail {
-const RtLoops kRtAvx2F16 = kLoops<number::F16>, kRtAvx2Bf16 = kLoops<number::Bf16>;
-}  // namespace codec_detail
-
-}  // namespace speckv
+}  // namespace speckv::codec_detail
 
 #endif

@@ -5,31 +5,13 @@
 
 #include <cstring>
 
-#include "codec/rt_decode.hpp"
+#define SPECKV_RT_TARGET SPECKV_AVX512
+#include "codec/rt_loops.hpp"
 
 namespace speckv {
 namespace {
 
 using namespace avx512;
-
-// Apart, so that each is compiled for what it depends on only.
-template <class F>
-SPECKV_AVX512 bool prepare(const RtShape& shape, const std::byte* plain,
-                           rt::Work& work) noexcept {
-  return rt::prepare_unit<F>(shape, plain, work);
-}
-template <std::uint32_t rate>
-SPECKV_AVX512 void write(const RtShape& shape, const rt::Work& work,
-                         std::byte* unit) noexcept {
-  rt::write_unit<rate>(shape, work, unit);
-}
-template <class F, std::uint32_t rate>
-bool encode(const RtShape& shape, const std::byte* plain, std::byte* unit) noexcept {
-  rt::Work work;
-  if (!prepare<F>(shape, plain, work)) return false;
-  write<rate>(shape, work, unit);
-  return true;
-}
 
 constexpr std::uint32_t kWord = 64;  // channels of a word of bits
 
