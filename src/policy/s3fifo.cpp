@@ -47,7 +47,9 @@ class S3Fifo final : public Policy {
   void emptied(Slot slot) noexcept override {
     const Slotted& it = at(slot);
     if (it.offered != 0 && it.in_main == 0) {
-      while (memory_.ghosts.size(0) > 0 && memory_.ghosts.size(0) >= size())
+      const std::uint32_t most =
+          size() - size() / kSmallShare;  // as the main queue holds
+      while (memory_.ghosts.size(0) > 0 && memory_.ghosts.size(0) >= most)
         memory_.ghosts.forget_oldest(0);
       (void)memory_.ghosts.take(it.block);  // it may have been here twice
       memory_.ghosts.add(0, it.block);
