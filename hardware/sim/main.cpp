@@ -1,9 +1,10 @@
 // speckv_card: the golden model as a PCI card for QEMU's vfio-user-pci. docs/driver.md.
 #include <csignal>
 #include <cstdio>
-#include <cstring>
+#include <exception>
 #include <map>
 #include <string>
+#include <system_error>
 
 #include <CLI/CLI.hpp>
 #include <sys/mman.h>
@@ -22,7 +23,8 @@ struct Options {
 };
 
 int complain(const char* what) {
-  std::fprintf(stderr, "speckv_card: %s: %s\n", what, std::strerror(errno));
+  const std::string why = std::generic_category().message(errno);
+  std::fprintf(stderr, "speckv_card: %s: %s\n", what, why.c_str());
   return 1;
 }
 
@@ -54,7 +56,7 @@ File accept_one(const std::string& name) {
   return File(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
 }
 
-int run(const Options& options) {
+int serve(const Options& options) {
   const std::uint64_t bytes = options.memory_mib << 20;
   File memory(::memfd_create("speckv card", MFD_CLOEXEC));
   if (!memory.is_open() || ::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0) {
@@ -76,11 +78,7 @@ int run(const Options& options) {
   return function->refused() == 0 ? 0 : 1;
 }
 
-}  // namespace
-}  // namespace speckv::sim
-
-int main(int argc, char** argv) {
-  using namespace speckv::sim;
+int run(int argc, char** argv) {
   Options options;
   CLI::App app("A card as a vfio-user PCI device, for one client. SIGUSR1 pulls it out.");
   app.add_option("socket", options.socket, "Where the client connects: a new Unix socket")
@@ -99,5 +97,17 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "speckv_card: --memory is a power of two\n");
     return 2;
   }
-  return run(options);
+  return serve(options);
+}
+
+}  // namespace
+}  // namespace speckv::sim
+
+int main(int argc, char** argv) {
+  try {
+    return speckv::sim::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "speckv_card: %s\n", error.what());
+    return 1;
+  }
 }

@@ -14,25 +14,27 @@
 namespace speckv::sim {
 namespace {
 
-enum Command : std::uint16_t {
-  kVersion = 1,
-  kDmaMap,
-  kDmaUnmap,
-  kDeviceGetInfo,
-  kDeviceGetRegionInfo,
-  kDeviceGetRegionIoFds,
-  kDeviceGetIrqInfo,
-  kDeviceSetIrqs,
-  kRegionRead,
-  kRegionWrite,
-  kDmaRead,
-  kDmaWrite,
-  kDeviceReset,
+namespace command {
+enum : std::uint16_t {
+  version = 1,
+  dma_map,
+  dma_unmap,
+  device_get_info,
+  device_get_region_info,
+  device_get_region_io_fds,
+  device_get_irq_info,
+  device_set_irqs,
+  region_read,
+  region_write,
+  dma_read,
+  dma_write,
+  device_reset,
 };
+}
 
 constexpr std::uint32_t kRegisterBar = 0;
-constexpr std::size_t kAccessHead =
-    16;  // of reads and writes of regions, before the bytes
+// Of reads and writes of regions, before the bytes.
+constexpr std::size_t kAccessHead = 16;
 constexpr std::uint32_t kMaxTransfer = 1U << 20;
 constexpr std::string_view kCapabilities =
     R"({"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1048576,"pgsizes":4096,)"
@@ -75,17 +77,17 @@ Reply VfioUser::handle(Request& request) {
     Reply (VfioUser::*run)(const Request&);
   };
   static constexpr Row kRows[] = {
-      {kVersion, 4, &VfioUser::version},
-      {kDmaMap, 32, &VfioUser::map},
-      {kDmaUnmap, 24, &VfioUser::unmap},
-      {kDeviceGetInfo, 16, &VfioUser::device_info},
-      {kDeviceGetRegionInfo, 32, &VfioUser::region_info},
-      {kDeviceGetIrqInfo, 16, &VfioUser::irq_info},
-      {kRegionRead, kAccessHead, &VfioUser::region_read},
-      {kRegionWrite, kAccessHead, &VfioUser::region_write},
-      {kDeviceReset, 0, &VfioUser::reset},
+      {command::version, 4, &VfioUser::version},
+      {command::dma_map, 32, &VfioUser::map},
+      {command::dma_unmap, 24, &VfioUser::unmap},
+      {command::device_get_info, 16, &VfioUser::device_info},
+      {command::device_get_region_info, 32, &VfioUser::region_info},
+      {command::device_get_irq_info, 16, &VfioUser::irq_info},
+      {command::region_read, kAccessHead, &VfioUser::region_read},
+      {command::region_write, kAccessHead, &VfioUser::region_write},
+      {command::device_reset, 0, &VfioUser::reset},
   };
-  if (request.command == kDeviceSetIrqs) {
+  if (request.command == command::device_set_irqs) {
     return request.body.size() < 20 ? refused(EINVAL) : set_irqs(request);
   }
   for (const Row& row : kRows) {
