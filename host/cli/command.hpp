@@ -35,6 +35,10 @@ struct Arguments {
                 durability = kNotGiven;
   std::uint64_t evict = kNotGiven, prefetch = kNotGiven, hysteresis = kNotGiven;
   std::string action{}, key{}, value{};
+  // Traces: what is read, and how; what they are replayed on.
+  std::string trace{}, format{}, part = "all";
+  std::uint64_t block_tokens = 512, seed = 7, kv_bytes = 131072;
+  double window = 6048, longest = 1e6, share = 1;
 };
 
 struct Option {
@@ -75,6 +79,7 @@ int selftest(const Arguments& arguments);
 int bench(const Arguments& arguments);
 int config(const Arguments& arguments);
 int reset(const Arguments& arguments);
+int trace(const Arguments& arguments);
 int generate(const Arguments& arguments);
 
 // Says what went wrong, and returns the exit status for it.

@@ -81,7 +81,7 @@ def help_names_every_command():
 
 
 COMMANDS = ("list", "info", "health", "stats", "top", "step", "hot", "evict", "prefetch", "share",
-            "weights", "telemetry", "monitor", "selftest", "bench", "config", "reset", "generate")
+            "weights", "telemetry", "monitor", "selftest", "bench", "config", "reset", "trace", "generate")
 
 
 def list_tells_devices_and_io_uring():
@@ -231,6 +231,32 @@ def what_is_no_card_has_no_configuration():
         call(*words, status=1)
 
 
+AGENTS = """S one 10 20 2
+R 0 128 4 1000 0 tool_use t k+u 0 -1 0 1-16
+R 5000 192 4 1000 0 end_turn r t 0 0 16 17-24
+"""
+
+
+def traces_are_read_told_and_converted(folder):
+    source, native = folder / "agents.txt", folder / "native.txt"
+    source.write_text(AGENTS, encoding="utf-8")
+    told = ask("trace", "info", "--trace", source)
+    assert (told["requests"], told["sessions"], told["blocks"], told["reused_accesses"]) == (2, 1, 3, 2)
+    assert (told["seconds"], told["gap_seconds_p50"]) == (5, 4), told
+    call("trace", "convert", "--trace", source, "--output", native)
+    assert ask("trace", "info", "--trace", native) == told
+    assert call("trace", "convert", "--trace", native) == native.read_text(encoding="utf-8")
+    done = subprocess.run([program, "trace", "info", "--trace", "-"], input=AGENTS + "R 1\n", text=True,
+                          capture_output=True, check=False)
+    assert done.returncode == 2 and done.stdout == "", done
+    assert done.stderr.startswith("speckvctl: standard input:4: "), done
+    for words in (["--trace", source, "--format", "none"], ["--trace", source, "--part", "half"], [],
+                  ["--trace", source, "--longest", "-1"], ["--trace", source, "--share", "0"],
+                  ["--trace", source, "--block-tokens", "65"]):
+        call("trace", "info", *words, status=2)
+    call("trace", "info", "--trace", folder / "none", status=1)
+
+
 def what_is_generated_is_the_table(folder):
     manual = call("generate", "man")
     for command in COMMANDS:
@@ -266,7 +292,7 @@ with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as te
                   watching_ends_after_its_count,
                   an_engine_takes_steps_and_weights_and_knows_no_blocks,
                   bench_measures_what_keeps_nothing, what_is_no_card_has_no_configuration,
-                  what_is_generated_is_the_table, the_exporters_unit_is_a_command_that_works,
+                  traces_are_read_told_and_converted, what_is_generated_is_the_table, the_exporters_unit_is_a_command_that_works,
                   selftest_passes_on_every_device):
         print(" ", claim.__name__, flush=True)
         claim(*[pathlib.Path(temporary)] * claim.__code__.co_argcount)

@@ -65,7 +65,7 @@ def code_only(text):
 
 def layering(tree):
     """src/ sees the standard library and itself; host/ sees only the public headers of src/,
-    and its devices the engine model and the driver's interface."""
+    its devices the engine model and the driver's interface, its trace lab the replays."""
     include = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
     # An apostrophe between digits is not a literal, so includes are read from the raw lines.
     for name in tree.files("src/", "host/"):
@@ -83,6 +83,8 @@ def layering(tree):
             places = [here, "src/include"] + (["src"] if core else ["host", "host/include"])
             if name.startswith("host/device/"):
                 places += ["src"] if header.startswith("engine/") else ["driver/uapi"]
+            if re.match("host/(trace/|cli/trace)", name) and re.match("(trace|prefetch|predict)/", header):
+                places += ["src"]
             if not any(tree.has(f"{place}/{header}") for place in places):
                 yield f'{name}:{number}: "{header}" is not in a layer that this file may see'
 
