@@ -9,7 +9,7 @@ import re
 
 import cxlspeckv
 import pytest
-from vllm_support import EngineRun, model, ours
+from vllm_support import EngineRun, model, nightly, ours
 
 PROMPTS = [0, 1, 2]
 # 8 blocks of 128 tokens hold one prompt of about 700, so that the next one pushes it out.
@@ -112,6 +112,21 @@ def test_two_engines_share_a_pool_and_one_survives_the_others_death(engine, tmp_
     # What the first computed, the second never does.
     assert survivor["rounds"][0]["cached"] == whole_blocks(survivor["rounds"][0])
     assert survivor["rounds"][2]["cached"] == whole_blocks(survivor["rounds"][2])
+    cxlspeckv.remove_store(str(tmp_path / "pool"))
+
+
+@nightly
+def test_every_rank_of_an_engine_finds_its_own_part_again(engine, tmp_path):
+    """Three processes, as many as this model's heads can be dealt to. Their sums have an order of
+    their own, so the right tokens are those of a tenant for whom nothing is stored."""
+    fresh = {"prompts": PROMPTS, "salt": "another tenant"}
+    transfer = ours([{"uri": "dram:64M"}, {"uri": f"file:{tmp_path}/pool?size=256M"}])
+    first = engine([fresh, COLD, WARM], transfer, tensor_parallel=3, **SMALL).finished()
+    again = engine([WARM], transfer, tensor_parallel=3, **SMALL).finished()
+    rounds = [*first["rounds"], *again["rounds"]]
+    assert all(told["tokens"] == rounds[0]["tokens"] for told in rounds)
+    nothing, everything = [0, 0, 0], whole_blocks(rounds[0])
+    assert [told["cached"] for told in rounds] == [nothing, nothing, everything, everything]
     cxlspeckv.remove_store(str(tmp_path / "pool"))
 
 

@@ -34,8 +34,14 @@ ENGINE_SECONDS = 400
 # Offline, and with the same threads in every run that is compared: with a connector vLLM would
 # reserve a core for itself. Threads that wait do not spin: engines share the cores.
 ENGINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
-          "VLLM_CPU_OMP_THREADS_BIND": f"0-{min(2, os.cpu_count() or 1) - 1}",
           "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+
+
+def threads_of(ranks):
+    """Which cores the threads of each rank run on: two at most, so that machines compare."""
+    cores = min(2, os.cpu_count() or 1)
+    bound = [str(rank % cores) for rank in range(ranks)] if ranks > 1 else [f"0-{cores - 1}"]
+    return {"VLLM_CPU_OMP_THREADS_BIND": "|".join(bound)}
 
 
 @functools.cache
@@ -139,6 +145,10 @@ class Side:
 
 # ---- the real engine
 
+# ./run test has half an hour.
+nightly = pytest.mark.skipif(float(os.environ.get("SPECKV_TEST_SCALE", "1")) <= 1,
+                             reason="in the nightly run")
+
 
 def ours(tiers, **options):
     """A kv-transfer-config with our connector."""
@@ -158,7 +168,7 @@ class EngineRun:
         with open(self.log_path, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [sys.executable, HERE / "engine_run.py", folder / "job.json", folder / "result.json"],
-                env=os.environ | ENGINE,
+                env=os.environ | ENGINE | threads_of(job.get("tensor_parallel", 1)),
                 stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 start_new_session=True)
 
