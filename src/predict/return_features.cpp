@@ -1,0 +1,115 @@
+#include "predict/return_features.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+namespace speckv::predict {
+namespace {
+
+constexpr double kShort = 64;  // s
+constexpr double kSmooth = 0.3;
+
+float scaled(double value, double most) noexcept {
+  return static_cast<float>(std::clamp(value / most, -1.0, 1.0));
+}
+
+double duration(const Completion& r) noexcept {
+  return std::max(0.0, r.completed - r.arrived);
+}
+
+std::uint32_t flags_of(const Completion& r) noexcept {
+  return (r.brings_tool_result ? 1U : 0U) | (r.stops_for_tool ? 2U : 0U) |
+         (r.calls_tool ? 4U : 0U) | (r.sub_agent ? 8U : 0U);
+}
+
+std::uint64_t size_class(double value) noexcept {
+  return static_cast<std::uint64_t>(std::clamp(std::log2(1 + value), 0.0, 64.0));
+}
+
+// Folds one more part into a key.
+std::uint64_t with(std::uint64_t key, std::uint64_t part) noexcept {
+  key = (key ^ (part + 0x9E3779B97F4A7C15)) * 0xFF51AFD7ED558CCD;
+  return key ^ key >> 29;
+}
+
+}  // namespace
+
+double SessionHistory::mean_log() const noexcept {
+  return gaps_ == 0 ? 0 : sum_log_ / gaps_;
+}
+
+std::uint32_t SessionHistory::new_tokens(const Completion& r) const noexcept {
+  return r.input_tokens - std::min(r.input_tokens, last_tokens_);
+}
+
+ReturnFeatures SessionHistory::features(const Completion& r) const noexcept {
+  ReturnFeatures x{};
+  x[last_class_] = 1;  // 0..15
+  const std::uint32_t flags = flags_of(r);
+  for (std::size_t i = 0; i < 4; ++i)
+    x[16 + i] = (flags >> i & 1) != 0 ? 1.0F : 0.0F;
+  const double most_gap = std::log1p(kLongestGap), mean = mean_log();
+  x[20] = scaled(std::log1p(r.input_tokens), 12);
+  x[21] = scaled(std::log1p(r.output_tokens), 9);
+  x[22] = scaled(std::log1p(turns_), 6);
+  x[23] = scaled(std::log1p(duration(r)), 6);
+  x[24] = scaled(mean, most_gap);
+  x[25] = scaled(r.reused_blocks, std::max(1U, r.blocks));
+  x[26] = scaled(std::log1p(new_tokens(r)), 12);
+  x[27] = scaled(short_gaps_, std::max(1U, gaps_));
+  x[28] = scaled(smooth_log_, most_gap);
+  x[29] = scaled(std::log1p(std::max(0.0, r.completed - first_)), 12);
+  x[30] = scaled(std::log1p(tool_stops_), 5);
+  const double variance = gaps_ < 2 ? 0 : sum_squares_ / gaps_ - mean * mean;
+  x[31] = scaled(std::sqrt(std::max(0.0, variance)), 4);
+  return x;
+}
+
+ReturnKeys SessionHistory::keys(const Completion& r) const noexcept {
+  const std::uint32_t flags = flags_of(r);
+  const std::uint64_t turn = std::min<std::uint64_t>(size_class(turns_), 6);
+  const std::uint64_t output = size_class(r.output_tokens);
+  const std::uint64_t often = gaps_ == 0 ? 9 : 4ULL * short_gaps_ / gaps_;
+  const std::uint64_t typical =
+      gaps_ == 0 ? 99 : static_cast<std::uint64_t>(2 * smooth_log_);
+  ReturnKeys k{};
+  const auto chain = [&](std::size_t view, std::uint64_t a, std::uint64_t b,
+                         std::uint64_t c) {
+    k[view][0] = with(view, a);
+    k[view][1] = with(k[view][0], b);
+    k[view][2] = with(k[view][1], c);
+  };
+  chain(0, flags, last_class_, with(output / 2, std::min<std::uint64_t>(turn, 3)));
+  chain(1, flags, with(typical, often), with(size_class(duration(r)), last_class_));
+  chain(2, with(turn, flags), size_class(r.input_tokens),
+        with(size_class(new_tokens(r)) / 2, output / 2));
+  chain(3, with(flags, last_flags_), with(last_class_, class_before_),
+        with(std::min(tool_stops_, 7U), often));
+  return k;
+}
+
+void SessionHistory::complete(const Completion& request, ReturnFeatures& x,
+                              ReturnKeys& k) noexcept {
+  if (turns_ == 0) first_ = request.arrived;
+  x = features(request);
+  k = keys(request);
+  if (turns_ < ~0U) ++turns_;
+  tool_stops_ = request.stops_for_tool ? std::min(tool_stops_ + 1, 1000U) : 0;
+  last_flags_ = flags_of(request);
+  last_tokens_ =
+      request.input_tokens + std::min(request.output_tokens, ~0U - request.input_tokens);
+}
+
+void SessionHistory::returned(double gap) noexcept {
+  const double log = std::log1p(std::clamp(gap, 0.0, kLongestGap));
+  class_before_ = last_class_;
+  last_class_ = gap_class(gap);
+  smooth_log_ = gaps_ == 0 ? log : smooth_log_ + kSmooth * (log - smooth_log_);
+  ++gaps_;
+  if (gap <= kShort) ++short_gaps_;
+  sum_log_ += log;
+  sum_squares_ += log * log;
+}
+
+}  // namespace speckv::predict
