@@ -14,6 +14,7 @@
 #include "cxlspeckv/block.hpp"
 
 #include "codec/kvq4.hpp"
+#include "codec/lossless.hpp"
 #include "codec/rt.hpp"
 
 namespace speckv {
@@ -48,6 +49,7 @@ struct CodecKernel {
   std::string_view name;  // "scalar", "avx2", "avx512"
   bool (*usable)() noexcept;
   CodecLoops f16, bf16;
+  const LosslessLoops* lossless;
   // REQUIRES: dtype is one of the two.
   const CodecLoops& of(DType dtype) const noexcept {
     return dtype == DType::f16 ? f16 : bf16;

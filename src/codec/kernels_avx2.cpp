@@ -344,13 +344,14 @@ constexpr CodecLoops kLoops{
     settle,         kIsF16<F> ? &codec_detail::kRtAvx2F16 : &codec_detail::kRtAvx2Bf16};
 
 bool usable() noexcept {
-  return __builtin_cpu_supports("avx2") != 0 && has_f16c();
+  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0 &&
+         has_f16c();
 }
 
 }  // namespace
 
 namespace codec_detail {
-const CodecKernel kAvx2{"avx2", usable, kLoops<F16>, kLoops<Bf16>};
+const CodecKernel kAvx2{"avx2", usable, kLoops<F16>, kLoops<Bf16>, &kLosslessAvx2};
 }
 
 }  // namespace speckv

@@ -477,13 +477,14 @@ constexpr CodecLoops kLoops{
 bool usable() noexcept {
   return __builtin_cpu_supports("avx512bw") != 0 &&
          __builtin_cpu_supports("avx512dq") != 0 &&
-         __builtin_cpu_supports("avx512vl") != 0 && has_f16c();
+         __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("bmi2") != 0 &&
+         has_f16c();
 }
 
 }  // namespace
 
 namespace codec_detail {
-const CodecKernel kAvx512{"avx512", usable, kLoops<F16>, kLoops<Bf16>};
+const CodecKernel kAvx512{"avx512", usable, kLoops<F16>, kLoops<Bf16>, &kLosslessAvx512};
 }
 
 }  // namespace speckv

@@ -212,7 +212,7 @@ bool always() noexcept {
 }  // namespace
 
 namespace codec_detail {
-const CodecKernel kScalar{"scalar", always, kLoops<F16>, kLoops<Bf16>};
+const CodecKernel kScalar{"scalar", always, kLoops<F16>, kLoops<Bf16>, &kLosslessScalar};
 }
 
 }  // namespace speckv

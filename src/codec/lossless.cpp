@@ -63,17 +63,24 @@ class Lossless final : public Codec {
     const std::uint64_t units = layer_units(layout);
     const Bytes padding = encoded.first(directory).subspan(units * kEntryBytes);
     std::uint64_t end = directory;
-    for (std::uint64_t u = 0; u < units; ++u) {
-      const auto found = unit_at(layout, encoded.first(directory), u);
-      if (!found) return Code::corrupted;
-      const UnitSpan unit = *found;
-      if (unit.first != end || unit.bytes > encoded.size() - end) return Code::corrupted;
-      const UnitRows rows = unit_rows(layout, u);
-      const Code code =
-          decode_unit(context, u, encoded.subspan(end, unit.bytes),
-                      encoded.first(directory), {plain.subspan(rows.first), rows.stride});
-      if (code != Code::ok) return code;
-      end += unit.bytes;
+    for (std::uint64_t u = 0; u < units;) {
+      lossless::Unit some[lossless::kMostUnits];
+      std::size_t count = 0;
+      std::uint64_t stride = 0;
+      for (; count < lossless::kMostUnits && u < units; ++count, ++u) {
+        const auto found = unit_at(layout, encoded.first(directory), u);
+        if (!found) return Code::corrupted;
+        const UnitSpan unit = *found;
+        if (unit.first != end || unit.bytes > encoded.size() - end)
+          return Code::corrupted;
+        const UnitRows rows = unit_rows(layout, u);
+        some[count] = {encoded.subspan(end, unit.bytes), plain.data() + rows.first};
+        stride = rows.stride;
+        if (!is_sound(u, some[count].encoded, encoded)) return Code::corrupted;
+        end += unit.bytes;
+      }
+      if (!lossless::decode_units(rows_of(layout, stride), std::span(some).first(count)))
+        return Code::corrupted;
     }
     return end == encoded.size() && all_zero(padding) ? Code::ok : Code::corrupted;
   }
@@ -95,11 +102,18 @@ class Lossless final : public Codec {
   }
   Code decode_unit(const LayerContext& context, std::uint64_t unit, Bytes encoded,
                    Bytes directory, const UnitTarget& to) const noexcept override {
+    if (!is_sound(unit, encoded, directory)) return Code::corrupted;
+    const lossless::Unit one{encoded, to.rows.data()};
+    return lossless::decode_units(rows_of(context.layout, to.stride), {&one, 1})
+               ? Code::ok
+               : Code::corrupted;
+  }
+
+ private:
+  // Whether a unit's bytes have the checksum of the directory.
+  static bool is_sound(std::uint64_t unit, Bytes encoded, Bytes directory) noexcept {
     const std::byte* const entry = directory.data() + unit * kEntryBytes;
-    if (crc32c(0, encoded) != load_le<std::uint32_t>(entry + 4)) return Code::corrupted;
-    const lossless::Rows rows = rows_of(context.layout, to.stride);
-    return lossless::decode_unit(rows, encoded, to.rows.data()) ? Code::ok
-                                                                : Code::corrupted;
+    return crc32c(0, encoded) == load_le<std::uint32_t>(entry + 4);
   }
 };
 

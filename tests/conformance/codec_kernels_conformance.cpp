@@ -35,6 +35,9 @@ const BlockLayout kLayouts[] = {
     {1, 1, 512, 20, DType::bf16, Kind::latent},
     {1, 2, 7, 5, DType::f16, Kind::kv},  // int8 only, and all tail
     {1, 1, 100, 3, DType::bf16, Kind::latent},
+    {1, 2, 300, 6, DType::f16, Kind::kv},  // more channels than lossless takes at once
+    {1, 2, 80, 17, DType::f32, Kind::kv},  // lossless only
+    {1, 1, 64, 16, DType::f8e4m3, Kind::kv},
 };
 
 // Puts the kernel in use, and the old choice back.
@@ -98,6 +101,7 @@ bool has_kernels(CodecId id) {
     case CodecId::int8:
     case CodecId::int8_delta_rle:
     case CodecId::kvq4:
+    case CodecId::lossless:
     case CodecId::rt44:
     case CodecId::rt32:
       return true;

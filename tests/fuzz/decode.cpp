@@ -52,8 +52,9 @@ void decode_units(const Codec& codec, const BlockLayout& layout, Bytes encoded) 
     const UnitRows rows = unit_rows(layout, 0);
     const Buffer plain(layout.tokens * rows.stride);
     const auto width = static_cast<std::uint32_t>(bytes_of(layout.dtype));
-    (void)lossless::decode_unit({layout.tokens, layout.head_dim, width, rows.stride},
-                                encoded, plain.data.get());
+    const lossless::Unit unit{encoded, plain.data.get()};
+    (void)lossless::decode_units({layout.tokens, layout.head_dim, width, rows.stride},
+                                 {&unit, 1});
     return;
   }
   const Buffer layer(codec.max_layer_bytes(layout));

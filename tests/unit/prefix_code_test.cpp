@@ -11,6 +11,8 @@
 
 #include <gtest/gtest.h>
 
+#include "codec/lossless_loops.hpp"
+
 namespace speckv::prefix {
 namespace {
 
@@ -99,8 +101,11 @@ TEST(PrefixCode, what_was_written_is_read_and_nothing_behind_it) {
     const auto lengths = lengths_of(counts, 11);
     std::vector<Code> codes(counts.size());
     ASSERT_TRUE(assign_codes(lengths, 11, codes));
-    std::vector<std::uint16_t> table(1 << 11);
-    fill_table(codes, table);
+    lossless::DecodeTable table;
+    ASSERT_TRUE(fill_table(lengths, 11, table));
+    lossless::EncodeTable entries{};
+    for (std::size_t s = 0; s < codes.size(); ++s)
+      entries[s] = lossless::entry_of(codes[s].bits, codes[s].length);
     std::vector<std::uint8_t> symbols(random() % 200);
     std::size_t bits = 0;
     for (auto& symbol : symbols) {
@@ -108,19 +113,17 @@ TEST(PrefixCode, what_was_written_is_read_and_nothing_behind_it) {
       bits += codes[symbol].length;
     }
     std::vector<std::byte> bytes((bits + 7) / 8);
-    BitWriter writer(bytes);
+    lossless::OutStream out{bytes.data(), bytes.data() + bytes.size()};
     for (const auto symbol : symbols)
-      writer.put(codes[symbol]);
-    writer.finish();
-    const auto reads_all = [&](Bytes in) {
-      BitReader reader(in);
+      lossless::write_one(entries, symbol, out);
+    out.finish();
+    ASSERT_EQ(out.at, bytes.data() + bytes.size());
+    const auto reads_all = [&](Bytes from) {
+      lossless::InStream in{from.data(), from.size(), 0};
       for (const auto symbol : symbols) {
-        reader.refill();
-        const std::uint16_t entry = table[reader.peek() % table.size()];
-        if ((entry & 255) != symbol) return false;
-        reader.skip(entry >> 8);
+        if (lossless::read_one(table, in) != symbol) return false;
       }
-      return reader.at_end();
+      return in.at_end();
     };
     EXPECT_TRUE(reads_all(bytes));
     if (bits % 8 != 0) {
