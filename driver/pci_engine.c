@@ -54,6 +54,19 @@ static void speckv_pci_rings_free(struct speckv_queue *queue)
 			  queue->ring_bus);
 }
 
+static void speckv_pci_queue_disable(struct speckv_queue *queue)
+{
+	struct speckv_pci *pci = speckv_pci_of(queue->ctx->card);
+	struct speckv_pci_vector *vector = &pci->vectors[queue->index];
+	u32 control = speckv_pci_queue_reg(queue, SPECKV_QUEUE_CONTROL);
+
+	speckv_pci_write(pci, control, SPECKV_QUEUE_CONTROL_RESET);
+	speckv_pci_wait(pci, control, SPECKV_QUEUE_CONTROL_RESET, "reset of a queue");
+	spin_lock_irq(&vector->lock);
+	vector->queue = NULL;
+	spin_unlock_irq(&vector->lock);
+}
+
 static int speckv_pci_queue_enable(struct speckv_queue *queue)
 {
 	struct speckv_pci *pci = speckv_pci_of(queue->ctx->card);
@@ -77,20 +90,11 @@ static int speckv_pci_queue_enable(struct speckv_queue *queue)
 	speckv_pci_write(pci, speckv_pci_queue_reg(queue, SPECKV_QUEUE_CONTROL),
 			 SPECKV_QUEUE_CONTROL_ENABLE | SPECKV_QUEUE_CONTROL_INTERRUPT);
 	state = speckv_pci_read(pci, speckv_pci_queue_reg(queue, SPECKV_QUEUE_STATUS));
-	return FIELD_GET(SPECKV_QUEUE_STATUS_STATE, state) == SPECKV_QUEUE_READY ? 0 : -EIO;
-}
-
-static void speckv_pci_queue_disable(struct speckv_queue *queue)
-{
-	struct speckv_pci *pci = speckv_pci_of(queue->ctx->card);
-	struct speckv_pci_vector *vector = &pci->vectors[queue->index];
-	u32 control = speckv_pci_queue_reg(queue, SPECKV_QUEUE_CONTROL);
-
-	speckv_pci_write(pci, control, SPECKV_QUEUE_CONTROL_RESET);
-	speckv_pci_wait(pci, control, SPECKV_QUEUE_CONTROL_RESET, "reset of a queue");
-	spin_lock_irq(&vector->lock);
-	vector->queue = NULL;
-	spin_unlock_irq(&vector->lock);
+	if (FIELD_GET(SPECKV_QUEUE_STATUS_STATE, state) == SPECKV_QUEUE_READY)
+		return 0;
+	/* Whoever made it frees it: no interrupt may lead there, and no store of the card's. */
+	speckv_pci_queue_disable(queue);
+	return -EIO;
 }
 
 /* queue->lock held: one interrupt for the next answer, if none is on its way already. */

@@ -383,14 +383,14 @@ int speckv_queue_mmap(struct speckv_queue *queue, struct vm_area_struct *vma, bo
 {
 	const struct speckv_engine *engine = queue->ctx->card->engine;
 	unsigned long size = vma->vm_end - vma->vm_start;
-	int error = 0;
+	int error;
 
 	if (size > PAGE_ALIGN(doorbell ? PAGE_SIZE : speckv_ring_bytes(queue->depth)))
 		return -EINVAL;
-	if (!doorbell)
+	error = doorbell ? engine->doorbell_map(queue, vma) : engine->rings_map(queue, vma);
+	/* Last, so that what cannot be mapped stays the kernel's; an error takes the pages back. */
+	if (!error && !doorbell)
 		error = speckv_queue_hand_over(queue);
-	if (!error)
-		error = doorbell ? engine->doorbell_map(queue, vma) : engine->rings_map(queue, vma);
 	if (error)
 		return error;
 	kref_get(&queue->ref);

@@ -71,6 +71,31 @@ TEST_F(Pci, LargeRegionsKeepTheirBytes) {
   EXPECT_EQ(to.bytes()[kBytes - 8], 0x11);
 }
 
+// What was submitted and not begun when its file is closed is never begun: the card would
+// reach pages that are somebody else's by then, and the run would tell.
+TEST_F(Pci, NothingIsReachedAfterItsFileIsClosed) {
+  const std::string hold = "/sys/kernel/debug/speckv/speckv1/hold";
+  std::vector<std::uint8_t> heap(2 * kPage, 0x3c);
+  const auto page = reinterpret_cast<std::uintptr_t>(heap.data() + kPage) / kPage * kPage;
+  {
+    const Fd card = open_card(kSecond);
+    const std::uint32_t user =
+        make_region(card, kPage, reinterpret_cast<void*>(page)).out_id;
+    const std::uint32_t memory = make_region(card, kPage).out_id;
+    const std::uint32_t queue = make_queue(card, 8).out_id;
+    ASSERT_TRUE(write_file(hold, "1"));
+    const std::vector<speckv_desc> descs(8, copy(memory, 0, user, 0, kPage));
+    std::uint32_t taken = 0;
+    EXPECT_EQ(submit(card, queue, descs.data(), 8, &taken), 0);
+    EXPECT_EQ(taken, 8U);
+  }
+  ASSERT_TRUE(write_file(hold, "0"));
+  const Fd card = open_card(kSecond);
+  EXPECT_EQ(code_of(carry_out(card, make_queue(card, 8).out_id, nop(3))), SPECKV_CPL_OK);
+  for (const std::uint8_t byte : heap)
+    ASSERT_EQ(byte, 0x3c);
+}
+
 TEST_F(Pci, RemoveAndRescanUnderLoad) {
   for (std::uint32_t round = 0; round < scaled(2); ++round) {
     UnderLoad load(kSecond);
