@@ -1,4 +1,4 @@
-"""QEMU, guest kernels and small tools, as Debian packages that are unpacked and never installed.
+"""QEMU, kernels and small tools, as Debian packages that are unpacked and never installed.
 
 They lie in $XDG_CACHE_HOME/cxlspeckv/guest and are fetched once, by the apt that the machine
 has and from the mirror that it uses. Nothing of the system changes: lists, archives and state
@@ -7,16 +7,12 @@ are apt's own, in a folder of ours. `Unavailable` says why something cannot be h
 
 import contextlib
 import fcntl
-import lzma
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 
-# release: the packages of a kernel and its headers come from its dependencies.
-KERNELS = {"6.1": ("bookworm", "linux-image-cloud-amd64"),
-           "6.12": ("bookworm", "linux-image-6.12-cloud-amd64")}
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -40,11 +36,14 @@ def run(command, what, **options):
 
 
 @contextlib.contextmanager
-def finished(folder):
+def finished(folder, turn="fetch.lock"):
     """Yields a folder to fill, or None if that was done before. All or nothing; one at a time."""
+    if folder.is_dir():
+        yield None
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     # One lock for all: what is fetched passes through apt's folders, which are shared.
-    with open(folder.parent / "fetch.lock", "w", encoding="utf-8") as lock:
+    with open(folder.parent / turn, "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.is_dir():
             yield None
@@ -83,7 +82,9 @@ class Apt:
             f'Dir::State::status "{self.folder}/status";\n'
             f'Dir::Cache "{self.folder}";\nDir::Cache::archives "{self.folder}/archives";\n'
             'APT::Install-Recommends "0"; APT::Sandbox::User "root"; Acquire::Languages "none";\n'
-            'Acquire::Retries "2"; Acquire::http::Timeout "20";\n', encoding="utf-8")
+            'Acquire::Retries "2"; Acquire::http::Timeout "20";\n' +
+            (f'APT::Default-Release "{self.release}";\n' if backports else ""),
+            encoding="utf-8")
         self.environment = {**os.environ, "APT_CONFIG": str(self.folder / "apt.conf")}
         if not list((self.folder / "lists").glob("*Packages*")):
             self.run("apt-get", "-qq", "update")
@@ -91,20 +92,21 @@ class Apt:
     def run(self, *command):
         return run(command, f"{' '.join(command[:3])} for {self.release}", env=self.environment)
 
+    def all_depends(self, package, pattern):
+        """The dependencies of a package that the pattern finds."""
+        return re.findall(rf"Depends: ({pattern})$", self.run("apt-cache", "depends", package), re.M)
+
     def depends(self, package, pattern):
-        """The first dependency of a package that the pattern finds."""
-        found = re.search(rf"Depends: ({pattern})$", self.run("apt-cache", "depends", package),
-                          re.M)
-        if not found:
-            raise Unavailable(f"{package} of {self.release} has no {pattern}")
-        return found.group(1)
+        """The first of them; there has to be one."""
+        for found in self.all_depends(package, pattern):
+            return found
+        raise Unavailable(f"{package} of {self.release} has no {pattern}")
 
     def unpack(self, into, packages, dependencies=False):
         """Unpacks packages, and all they need if asked for, into a folder."""
         archives = self.folder / "archives"
         if dependencies:
-            self.run("apt-get", "-qq", "install", "-y", "--download-only", "-t", self.release,
-                     *packages)
+            self.run("apt-get", "-qq", "install", "-y", "--download-only", *packages)
         else:
             run(["apt-get", "-qq", "download", *packages], f"apt-get download {packages[0]}",
                 env=self.environment, cwd=archives)
@@ -121,51 +123,16 @@ def qemu():
             Apt("trixie", backports=True).unpack(partial, ["qemu-system-x86"], dependencies=True)
             for name in ("doc", "man", "locale"):
                 shutil.rmtree(partial / "usr/share" / name, ignore_errors=True)
-    libraries = folder / "usr/lib/x86_64-linux-gnu"
-    os.environ["QEMU_MODULE_DIR"] = str(libraries / "qemu")
-    return [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries),
-            "--argv0", "qemu-system-x86_64", str(folder / "usr/bin/qemu-system-x86_64"),
+    os.environ["QEMU_MODULE_DIR"] = str(folder / "usr/lib/x86_64-linux-gnu/qemu")
+    return [*newer_libraries(folder), "--argv0", "qemu-system-x86_64",
+            str(folder / "usr/bin/qemu-system-x86_64"),
             "-L", str(folder / "usr/share/qemu"), "-L", str(folder / "usr/share/seabios")]
 
 
-def kernel(series):
-    """(image, headers) of a Debian cloud kernel, "6.1" or "6.12"."""
-    release, meta = KERNELS[series]
-    folder = cache() / f"linux-{series}"
-    with finished(folder) as partial:
-        if partial:
-            apt = Apt(release)
-            image = apt.depends(meta, r"linux-image-[0-9]\S*")
-            headers = image.replace("linux-image-", "linux-headers-")
-            apt.unpack(partial, [image, headers, apt.depends(headers, r"linux-headers-\S*-common"),
-                                 apt.depends(headers, r"linux-kbuild-\S*")])
-            relocate(partial, folder, partial / "usr/src" / headers)
-    image = next((folder / "boot").glob("vmlinuz-*"))
-    return image, folder / "usr/src" / image.name.replace("vmlinuz-", "linux-headers-")
-
-
-def module(series, name):
-    """The bytes of one of the kernel's own modules, as they are loaded."""
-    folder = kernel(series)[0].parent.parent / "lib/modules"
-    for path in folder.rglob(f"{name}.ko*"):
-        data = path.read_bytes()
-        return lzma.decompress(data) if path.suffix == ".xz" else data
-    raise Unavailable(f"Linux {series} has no module {name}")
-
-
-def relocate(partial, folder, headers):
-    """The headers name the folder that they were built for; no BTF, which would need pahole."""
-    makefile = headers / "Makefile"
-    makefile.write_text(makefile.read_text(encoding="utf-8").replace(
-        "include /usr/src/", f"include {folder}/usr/src/"), encoding="utf-8")
-    (headers / "vmlinux").unlink(missing_ok=True)
-    for link in headers.parent.rglob("*"):
-        if link.is_symlink() and str(link.readlink()).startswith("/usr/lib/"):
-            target = folder / str(link.readlink()).lstrip("/")
-            link.unlink()
-            link.symlink_to(target)
-    for link in partial.glob("lib/modules/*/build"):
-        link.unlink()
+def newer_libraries(folder):
+    """The beginning of a command that runs a program with the libraries of that folder."""
+    libraries = folder / "usr/lib/x86_64-linux-gnu"
+    return [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)]
 
 
 def tool(package, path, release="bookworm"):
