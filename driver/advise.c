@@ -8,7 +8,7 @@
 #include <linux/slab.h>
 #include "speckv_drv.h"
 
-#define SPECKV_MAX_ADVICE	256	/* of a context; hints beyond are dropped, the oldest first */
+#define SPECKV_MAX_ADVICE	256	/* of a context; the oldest give way */
 
 /* A range that is wanted at a step. Holds its region. */
 struct speckv_advice {

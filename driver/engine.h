@@ -21,8 +21,8 @@ struct speckv_caps {
 
 /*
  * Whatever consumes descriptors: soft.c, or a PCI card. All may sleep but doorbell, kick, busy and
- * raised. They are called with srcu held or by the removal itself, and not after it. Whoever
- * adds to the card's tables (region_set, queue_enable) has card->renewal as a reader, or card->lock.
+ * raised. They are called with srcu held or by the removal itself, and not after it. Whoever adds
+ * to the card's tables (region_set, queue_enable) has card->renewal as a reader, or card->lock.
  */
 struct speckv_engine {
 	int (*region_set)(struct speckv_region *region);

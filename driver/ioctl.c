@@ -202,7 +202,7 @@ static int speckv_reap_batch(struct speckv_context *ctx, struct speckv_batch *ar
 	while (!error && args->out_count < args->count) {
 		count = min_t(u32, SPECKV_BATCH, args->count - args->out_count);
 		if (fault_in_safe_writeable((char __user *)(to + args->out_count),
-				       count * sizeof(*cpls))) {
+					    count * sizeof(*cpls))) {
 			error = -EFAULT;
 			break;
 		}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* A card on PCI: pci.c brings it up and down, the others work with it. */
+/* A card on PCI, which one source brings up and down and the others work with. */
 #ifndef SPECKV_PCI_H
 #define SPECKV_PCI_H
 

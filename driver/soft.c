@@ -41,6 +41,7 @@ static void speckv_soft_answer(struct speckv_queue *queue, __le16 tag, u16 code,
 
 	BUILD_BUG_ON(sizeof(cpl) != 2 * sizeof(u64));
 	WRITE_ONCE(to[1], ((u64 *)&cpl)[1]);
+	/* Pairs with the barrier of whoever sees the phase bit change. */
 	smp_store_release(&to[0], ((u64 *)&cpl)[0]);
 	WRITE_ONCE(state->completed, state->completed + 1);
 }
@@ -100,8 +101,10 @@ static void speckv_soft_step(struct speckv_queue *queue)
 static bool speckv_soft_serve(struct speckv_queue *queue, u32 *budget)
 {
 	struct speckv_soft_queue *state = &queue->soft;
-	u32 tail = smp_load_acquire(speckv_soft_word(queue, SPECKV_DOORBELL_TAIL));
+	u32 tail;
 
+	/* Pairs with the release of whoever has written the descriptors before it. */
+	tail = smp_load_acquire(speckv_soft_word(queue, SPECKV_DOORBELL_TAIL));
 	speckv_soft_step(queue);
 	if (tail - state->completed > queue->depth)
 		return false;
@@ -210,6 +213,7 @@ static void speckv_soft_doorbell(struct speckv_queue *queue, u32 tail)
 {
 	/* Pairs with the engine's acquire: the descriptors are written. */
 	smp_store_release(speckv_soft_word(queue, SPECKV_DOORBELL_TAIL), tail);
+	/* The tail before need_kick: pairs with the barrier of an engine that goes to sleep. */
 	smp_mb();
 	if (READ_ONCE(*speckv_soft_word(queue, SPECKV_DOORBELL_NEED_KICK)))
 		speckv_soft_kick(queue);

@@ -49,7 +49,7 @@ struct speckv_tenant {
 
 struct speckv_directory {
 	struct speckv_soft *soft;
-	struct mutex lock;
+	struct mutex lock;		/* all of it */
 	u32 weights, thresholds;	/* of a tenant that has sent none */
 	struct speckv_tenant tenants[SPECKV_MAX_TENANTS];
 	struct speckv_entry entries[SPECKV_ENTRIES];
@@ -57,7 +57,7 @@ struct speckv_directory {
 
 /* Of the tenant and of the card; the numbers of both follow one another. */
 static inline void speckv_tally(struct speckv_directory *directory, struct speckv_tenant *tenant,
-			 enum speckv_tally what)
+				enum speckv_tally what)
 {
 	BUILD_BUG_ON(SPECKV_COUNTER_PREFETCHES - SPECKV_COUNTER_DIRECTORY_HITS !=
 		     SPECKV_PREFETCHES - SPECKV_HITS);

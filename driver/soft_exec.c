@@ -26,6 +26,7 @@ static const struct speckv_mask speckv_masks[SPECKV_SOFT_OPCODES] = {
 	[SPECKV_OP_TELEMETRY] = { SPECKV_MASK_TELEMETRY },
 	[SPECKV_OP_PREDICT] = { SPECKV_MASK_PREDICT },
 };
+
 static const struct speckv_mask speckv_mask_named = { SPECKV_MASK_FLAG_NAMED };
 
 static bool speckv_codes(u8 opcode)

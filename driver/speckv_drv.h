@@ -49,7 +49,7 @@ struct speckv_card {
 	bool gone;
 	u32 current_step;		/* the last that any context reached */
 
-	struct rw_semaphore renewal;	/* the engine's tables: changes of one against a reset of all */
+	struct rw_semaphore renewal;	/* the engine's tables: a change against a reset of all */
 
 	struct mutex lock;		/* what follows */
 	struct speckv_quota quota;

@@ -208,5 +208,6 @@ static struct attribute *speckv_card_attrs[] = {
 	&dev_attr_quota_contexts.attr,
 	NULL
 };
+
 static const struct attribute_group speckv_card_group = { .attrs = speckv_card_attrs };
 const struct attribute_group *speckv_card_groups[] = { &speckv_card_group, NULL };

@@ -4,7 +4,7 @@
 
 /* What io_uring keeps for us with the command. */
 struct speckv_uring {
-	struct speckv_queue *queue;	/* has an id as long as the command is unanswered, or is stopped */
+	struct speckv_queue *queue;	/* has its id until this is answered, or is stopped */
 	int result;
 };
 

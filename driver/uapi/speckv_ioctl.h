@@ -73,6 +73,7 @@ struct speckv_query {
 	__aligned_u64 out_memory;
 	__aligned_u64 out_free;
 };
+
 #define SPECKV_IOC_QUERY	_IO(SPECKV_IOC, 0x00)
 
 /**
@@ -85,6 +86,7 @@ struct speckv_object {
 	__u32 size;
 	__u32 id;
 };
+
 #define SPECKV_IOC_REGION_DESTROY	_IO(SPECKV_IOC, 0x01)
 #define SPECKV_IOC_QUEUE_DESTROY	_IO(SPECKV_IOC, 0x02)
 #define SPECKV_IOC_QUEUE_RESET		_IO(SPECKV_IOC, 0x03)
@@ -110,6 +112,7 @@ struct speckv_region_create {
 	__u32 __reserved;
 	__aligned_u64 out_mmap_offset;
 };
+
 #define SPECKV_IOC_REGION_CREATE	_IO(SPECKV_IOC, 0x05)
 
 /**
@@ -131,6 +134,7 @@ struct speckv_queue_create {
 	__aligned_u64 out_ring_offset;
 	__aligned_u64 out_doorbell_offset;
 };
+
 #define SPECKV_IOC_QUEUE_CREATE		_IO(SPECKV_IOC, 0x06)
 
 /**
@@ -148,6 +152,7 @@ struct speckv_batch {
 	__u32 count;
 	__u32 out_count;
 };
+
 #define SPECKV_IOC_SUBMIT		_IO(SPECKV_IOC, 0x07)
 #define SPECKV_IOC_REAP			_IO(SPECKV_IOC, 0x08)
 
@@ -157,6 +162,7 @@ struct speckv_submit {
 	__u32 __reserved;
 	struct speckv_desc desc;
 };
+
 #define SPECKV_URING_SUBMIT		_IOW(SPECKV_IOC, 0x09, struct speckv_submit)
 
 #include "speckv_semantic.h"

@@ -15,6 +15,7 @@ struct speckv_step {
 	__u32 step;
 	__u32 out_candidates;
 };
+
 #define SPECKV_IOC_STEP			_IO(SPECKV_IOC, 0x10)
 
 /**
@@ -36,6 +37,7 @@ struct speckv_hint {
 	__u32 step;
 	__u32 out_blocks;
 };
+
 #define SPECKV_IOC_HINT			_IO(SPECKV_IOC, 0x11)
 
 /**
@@ -55,6 +57,7 @@ struct speckv_advise {
 	__u32 step;
 	__u32 __reserved;
 };
+
 #define SPECKV_IOC_ADVISE		_IO(SPECKV_IOC, 0x12)
 
 /**
@@ -76,6 +79,7 @@ struct speckv_weights {
 	__u8 hysteresis;
 	__u8 __reserved;
 };
+
 #define SPECKV_IOC_WEIGHTS		_IO(SPECKV_IOC, 0x13)
 
 /**
@@ -92,6 +96,7 @@ struct speckv_telemetry_read {
 	__u32 length;
 	__u32 out_length;
 };
+
 #define SPECKV_IOC_TELEMETRY		_IO(SPECKV_IOC, 0x14)
 
 /**
@@ -107,6 +112,7 @@ struct speckv_param {
 #define SPECKV_PARAM_SCHEME		2
 	__aligned_u64 value;
 };
+
 #define SPECKV_IOC_PARAM_SET		_IO(SPECKV_IOC, 0x15)
 #define SPECKV_IOC_PARAM_GET		_IO(SPECKV_IOC, 0x16)
 
@@ -124,6 +130,7 @@ struct speckv_prefetch {
 	__aligned_u64 offset;
 	__aligned_u64 length;
 };
+
 #define SPECKV_IOC_PREFETCH		_IO(SPECKV_IOC, 0x17)
 
 #endif /* _UAPI_SPECKV_SEMANTIC_H */

@@ -19,14 +19,15 @@ TOOLS = ("flex", "bison", "bc", "make", "gcc", "xz")
 ELF = pathlib.Path("/usr/include/libelf.h")  # for the kernel's own objtool
 
 
-def source():
-    """The folder of the kernel's source, unpacked once."""
-    folder = fetch.cache() / SOURCE[1]
+def source(name=SOURCE[1], only=()):
+    """The kernel's source, or only those parts of it, in a folder of the cache; unpacked once."""
+    folder = fetch.cache() / name
     with fetch.finished(folder) as partial:
         if partial:
             fetch.Apt(SOURCE[0]).unpack(partial, [SOURCE[1]])
             tarball = next((partial / "usr/src").glob("*.tar.xz"))
-            fetch.run(["tar", "-xf", str(tarball), "-C", str(partial)], f"tar -x {tarball.name}")
+            fetch.run(["tar", "-xf", str(tarball), "-C", str(partial), "--wildcards",
+                       *(f"*/{part}" for part in only)], f"tar -x {tarball.name}")
             shutil.rmtree(partial / "usr")
     return next(folder.glob("linux-source-*"))
 
