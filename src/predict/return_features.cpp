@@ -80,12 +80,16 @@ ReturnKeys SessionHistory::keys(const Completion& r) const noexcept {
     k[view][1] = with(k[view][0], b);
     k[view][2] = with(k[view][1], c);
   };
+  const std::uint64_t runs = std::min<std::uint64_t>(size_class(tool_stops_), 5);
+  const std::uint64_t pace = size_class(1000 * duration(r) / (1.0 + r.output_tokens));
   chain(0, flags, last_class_, with(output / 2, std::min<std::uint64_t>(turn, 3)));
   chain(1, flags, with(typical, often), with(size_class(duration(r)), last_class_));
   chain(2, with(turn, flags), size_class(r.input_tokens),
         with(size_class(new_tokens(r)) / 2, output / 2));
   chain(3, with(flags, last_flags_), with(last_class_, class_before_),
         with(std::min(tool_stops_, 7U), often));
+  chain(4, with(flags, output), with(runs, pace), with(typical / 2, turn));
+  chain(5, with(flags, runs), with(typical, output / 2), with(pace, often));
   return k;
 }
 

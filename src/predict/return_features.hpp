@@ -14,7 +14,7 @@ inline constexpr std::size_t kReturnFeatures = 32;
 using ReturnFeatures = std::array<float, kReturnFeatures>;  // each of -1..1
 
 // Contexts, from coarse to fine, of several points of view.
-inline constexpr std::size_t kViews = 4, kViewLevels = 3;
+inline constexpr std::size_t kViews = 6, kViewLevels = 3;
 using ReturnKeys = std::array<std::array<std::uint64_t, kViewLevels>, kViews>;
 
 // A session's past. A value type.

@@ -7,15 +7,19 @@
 #include <vector>
 
 #include "predict/recent_table.hpp"
+#include "predict/return_network.hpp"
 #include "predict/return_table.hpp"
 
 namespace speckv::predict {
 namespace {
 
-constexpr std::size_t kExperts = kViews;
-constexpr double kForget = 0.995;   // of an expert's loss, an outcome
-constexpr double kSharpness = 0.1;  // of the mix, per nat lost lately
-constexpr double kLeast = 1e-6;     // probability, before its logarithm is taken
+constexpr std::size_t kNetwork = kViews, kExperts = kViews + 1;
+constexpr double kForget = 0.995;    // of an expert's loss, an outcome
+constexpr double kSharpness = 0.03;  // of the mix, per nat lost lately
+// From this gap class on, every second one that an open wait comes to makes a lesson.
+constexpr std::size_t kTold = 4;
+constexpr double kNetworkShare = kViews;  // the network counts for as many views
+constexpr double kLeast = 1e-6;           // probability, before its logarithm is taken
 
 struct Session {
   SessionHistory history;
@@ -26,6 +30,7 @@ struct Session {
   ReturnKeys keys{};
   std::array<ReturnDistribution, kExperts> said{};
   ReturnDistribution mixed;
+  ReturnMemory memory;
 };
 
 // Waits in one gap class, in the order in which they leave it.
@@ -60,7 +65,9 @@ class LearnedReturn final : public ReturnPredictor {
   explicit LearnedReturn(const ReturnOptions& options)
       : sessions_(options.sessions),
         waits_(kGaps, Waits(options.sessions)),
-        table_(options.table_rows) {}
+        table_(options.table_rows),
+        network_(options.network),
+        experts_(network_ == nullptr ? kNetwork : kExperts) {}
 
   ReturnDistribution completed(const Completion& request) noexcept override {
     advance(request.completed);
@@ -71,7 +78,9 @@ class LearnedReturn final : public ReturnPredictor {
     sane.arrived = request.arrived <= sane.completed ? request.arrived : sane.completed;
     ReturnFeatures features;
     s.history.complete(sane, features, s.keys);
-    s.said = table_.predict(s.keys);
+    const auto counted = table_.predict(s.keys);
+    std::copy(counted.begin(), counted.end(), s.said.begin());
+    if (network_ != nullptr) s.said[kNetwork] = network_->step(s.memory, features);
     s.mixed = mix(s.said);
     s.waiting = true;
     ++s.wait;
@@ -89,14 +98,14 @@ class LearnedReturn final : public ReturnPredictor {
     const std::size_t k = std::clamp(gap_class(gap), s->reached, kGaps - 1);
     survive(*s, k);
     table_.learn(s->keys, k, true);
-    settle(*s, k);
+    settle(session, *s, k);
     s->history.returned(gap);
   }
 
   void ended(SessionId session) noexcept override {
     if (Session* s = sessions_.find(session); s != nullptr && s->waiting) {
       survive(*s, kGaps);
-      settle(*s, kNever);
+      settle(session, *s, kNever);
     }
     sessions_.erase(session);
   }
@@ -117,11 +126,15 @@ class LearnedReturn final : public ReturnPredictor {
     Session* s = sessions_.find(wait.session);
     if (s == nullptr || !s->waiting || s->wait != wait.number || s->reached != k) return;
     survive(*s, k + 1);
+    if (network_ != nullptr && k >= kTold && k % 2 == 0 && k + 1 < kGaps) {
+      s->memory.window.settle(k + 1, true);
+      network_->teach(wait.session, s->memory.window);
+    }
     if (k + 1 < kGaps) {
       waits_[k + 1].push(
           {wait.session, wait.number, s->since + std::ldexp(1, static_cast<int>(k) + 1)});
     } else {
-      settle(*s, kNever);
+      settle(wait.session, *s, kNever);
       sessions_.erase(wait.session);
     }
   }
@@ -132,9 +145,13 @@ class LearnedReturn final : public ReturnPredictor {
       table_.learn(s.keys, s.reached, false);
   }
 
-  void settle(Session& s, std::size_t happened) noexcept {
+  void settle(SessionId id, Session& s, std::size_t happened) noexcept {
     s.waiting = false;
-    for (std::size_t i = 0; i < kExperts; ++i)
+    if (network_ != nullptr) {
+      s.memory.window.settle(happened, false);
+      network_->teach(id, s.memory.window);
+    }
+    for (std::size_t i = 0; i < experts_; ++i)
       loss_[i] = kForget * loss_[i] - log_of(s.said[i], happened);
     ++score_.outcomes;
     score_.bits -= log_of(s.mixed, happened) / std::log(2.0);
@@ -147,16 +164,17 @@ class LearnedReturn final : public ReturnPredictor {
   // Geometric: an expert that is sure counts for more than one that is not.
   ReturnDistribution mix(
       const std::array<ReturnDistribution, kExperts>& said) const noexcept {
-    const double least = *std::min_element(loss_.begin(), loss_.end());
+    const auto last = loss_.begin() + static_cast<std::ptrdiff_t>(experts_);
+    const double least = *std::min_element(loss_.begin(), last);
     std::array<double, kExperts> weight;
-    double sum = 0;
-    for (std::size_t i = 0; i < kExperts; ++i)
-      sum += weight[i] = std::exp(kSharpness * (least - loss_[i]));
+    double sum = 0, all = 0;
+    for (std::size_t i = 0; i < experts_; ++i)
+      sum += weight[i] =
+          (i == kNetwork ? kNetworkShare : 1) * std::exp(kSharpness * (least - loss_[i]));
     std::array<double, kReturnClasses> p;
-    double all = 0;
     for (std::size_t k = 0; k < kReturnClasses; ++k) {
       double log = 0;
-      for (std::size_t i = 0; i < kExperts; ++i)
+      for (std::size_t i = 0; i < experts_; ++i)
         log += weight[i] / sum * log_of(said[i], k);
       all += p[k] = std::exp(log);
     }
@@ -169,6 +187,8 @@ class LearnedReturn final : public ReturnPredictor {
   RecentTable<Session> sessions_;
   std::vector<Waits> waits_;
   ReturnTable table_;
+  ReturnNetwork* const network_;
+  const std::size_t experts_;
   std::array<double, kExperts> loss_{};
   ReturnScore score_;
   double now_ = -1e300;

@@ -6,7 +6,7 @@ namespace speckv::predict {
 namespace {
 
 constexpr std::uint32_t kProbes = 4;
-constexpr double kTrust = 6;        // waits that the coarser context counts for
+constexpr double kTrust = 4;        // waits that the coarser context counts for
 constexpr float kMostWaits = 4000;  // then old ones are halved: habits change
 constexpr double kFirstHazard = 0.15;
 
