@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "device/memory.hpp"
+#include "device/memory_nodes.hpp"
 #include "device/open.hpp"
 
 namespace speckv {
@@ -73,9 +74,13 @@ OpenedDevice open_anonymous(const DeviceUri& uri) {
   info.numa_node = uri.node;
   if (uri.scheme == Scheme::numa) {
     if (Status status = bind_to_node(uri, bytes); !status.ok()) return status;
+    for (const MemoryNode& node : memory_nodes()) {
+      if (node.node == uri.node) info.note = access_text(node);
+    }
   }
   if (::madvise(bytes.data(), round_up(bytes.size(), kHugePage), MADV_HUGEPAGE) != 0) {
-    info.note = "no huge pages: the kernel refuses them";
+    info.note += info.note.empty() ? "" : "; ";
+    info.note += "no huge pages: the kernel refuses them";
   }
   return std::shared_ptr<Device>(std::make_shared<MemoryDevice>(
       std::move(info), std::move(*mapping), Durability::none));

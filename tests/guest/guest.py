@@ -38,6 +38,25 @@ MACHINE = ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G",
            "-M", "q35,memory-backend=ram",  # which cards on PCI map
            "-object", "memory-backend-memfd,id=ram,size=1G,share=on",
            "-nographic", "-nodefaults", "-no-reboot"]
+# Two nodes, of which HMAT says how fast they are, and a CXL expander whose region becomes the third.
+# A kernel that knows of a hypervisor has no cache management, and so no regions.
+NUMA = ["-accel", "tcg,thread=multi", "-cpu", "max,hypervisor=off", "-smp", "2",
+        "-m", "1536M,maxmem=8G,slots=4",
+        "-M", "q35,hmat=on,cxl=on,cxl-fmw.0.targets.0=cxl.1,cxl-fmw.0.size=4G",
+        "-object", "memory-backend-ram,id=near,size=1G",
+        "-object", "memory-backend-ram,id=far,size=512M",
+        "-numa", "node,nodeid=0,cpus=0-1,memdev=near",
+        "-numa", "node,nodeid=1,initiator=0,memdev=far",
+        *(word for target, latency, bandwidth in ((0, 100, "40G"), (1, 400, "10G"))
+          for kind, value in (("latency", latency), ("bandwidth", bandwidth))
+          for word in ("-numa", f"hmat-lb,initiator=0,target={target},hierarchy=memory,"
+                                f"data-type=access-{kind},{kind}={value}")),
+        "-object", "memory-backend-ram,id=cxl,share=on,size=256M",
+        "-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1",
+        "-device", "cxl-rp,port=0,bus=cxl.1,id=rp,chassis=0,slot=2",
+        "-device", "cxl-type3,bus=rp,volatile-memdev=cxl,id=expander,sn=1",
+        "-nographic", "-nodefaults", "-no-reboot"]
+CXL_MODULES = ("cxl_acpi", "cxl_pci", "cxl_mem", "device_dax", "dax_cxl", "kmem")
 IOMMU = ["-device", "intel-iommu,intremap=on,caching-mode=on"]
 # No vmlinux is at hand for BTF; Debian's newer kernels are made by a newer gcc than the tests;
 # sparse does not see that newer kernels' MODULE_INFO() measures a string at compile time.
@@ -175,10 +194,14 @@ def test(options):
         files = {"speckv.ko": built.read_bytes()}
         if options.card:
             files["aer_inject.ko"] = kernels.module(options.kernel, "aer_inject")
+        if options.numa:
+            lines = (HERE / "cxl_region.sh").read_text(encoding="utf-8") + lines
+            files |= {f"{name}.ko": kernels.module(options.kernel, name) for name in CXL_MODULES}
         for program in programs:
             files |= {program.name: program.read_bytes(), **libraries(program)}
     status, console = boot(options, files,
-                           script(options, f"export SPECKV_TEST_SCALE={scale}\n{lines}"), timeout)
+                           script(options, f"export SPECKV_TEST_SCALE={scale}\n{lines}"), timeout,
+                           NUMA if options.numa else None)
     faults = verdict.faults(status, console)
     if options.fault:
         faults = spoiled(options.fault, faults)
@@ -248,6 +271,7 @@ def main():
     parser.add_argument("--card", type=pathlib.Path, help="speckv_card: two cards on PCI")
     parser.add_argument("--fault", help="what these cards do wrong; the judgement is then tested")
     parser.add_argument("--iommu", action="store_true", help="the cards reach what is mapped only")
+    parser.add_argument("--numa", action="store_true", help="nodes by HMAT, and a CXL expander")
     parser.add_argument("root", type=lambda name: pathlib.Path(name).resolve())
     parser.add_argument("verb", choices=verbs)
     parser.add_argument("kernel", choices=kernels.NAMES)
