@@ -3,6 +3,7 @@
 // V with a finer step for smaller tokens. 16 tokens are coded side by side.
 #include "codec/hx.hpp"
 
+#include "codec/kernels.hpp"
 #include "codec/slot_codec.hpp"
 
 namespace speckv {
@@ -32,15 +33,19 @@ class Hx final : public SlotCodec {
   }
   bool encode_slot(const BlockLayout& layout, bool keys, const std::byte* plain,
                    std::uint64_t stride, MutableBytes unit) const noexcept override {
-    const HxShape shape = shape_of(layout, keys, stride);
-    return layout.dtype == DType::f16 ? hx::encode_f16(shape, plain, unit)
-                                      : hx::encode_bf16(shape, plain, unit);
+    return codec_kernel()
+        .of(layout.dtype)
+        .hx->encode(shape_of(layout, keys, stride), plain, unit);
   }
-  bool decode_slot(const BlockLayout& layout, bool keys, Bytes unit, std::byte* plain,
-                   std::uint64_t stride, bool /*stream*/) const noexcept override {
-    const HxShape shape = shape_of(layout, keys, stride);
-    return layout.dtype == DType::f16 ? hx::decode_f16(shape, unit, plain)
-                                      : hx::decode_bf16(shape, unit, plain);
+  bool decode_slots(const BlockLayout& layout, bool keys, std::span<const Slot> slots,
+                    std::uint64_t stride, bool stream) const noexcept override {
+    HxUnit units[HxLoops::kMostUnits];
+    for (std::size_t i = 0; i < slots.size(); ++i)
+      units[i] = {slots[i].encoded, slots[i].plain};
+    return codec_kernel()
+        .of(layout.dtype)
+        .hx->decode(shape_of(layout, keys, stride), std::span(units).first(slots.size()),
+                    stream);
   }
 
  private:

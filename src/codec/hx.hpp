@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "codec/builtin.hpp"
@@ -15,7 +16,8 @@ struct HxShape {
   static constexpr std::uint8_t kVersion = 1, kWideMeans = 1;
   static constexpr std::uint64_t kHead = 16;  // CRC, version, flags, step, words, escapes
   static constexpr std::uint32_t kLanes = 16, kMostTokens = 256, kMostChannels = 1024,
-                                 kMostValues = 65536;
+                                 kMostValues = 65536,
+                                 kMostSlot = kMostValues / 8192 * 5120;
   static constexpr std::int32_t kMostSteps = 8191, kMostLog = 12800;
 
   std::uint32_t tokens, channels;
@@ -51,15 +53,40 @@ struct Table {
 // Made for normal numbers with deviations of 0.35 * 2^(0.4 j).
 const std::array<Table, 16>& tables() noexcept;
 
-// What an encoder does with a unit that is zero, all but its checksum. False: a NaN or an
-// infinity.
-bool encode_f16(const HxShape& shape, const std::byte* plain, MutableBytes unit) noexcept;
-bool encode_bf16(const HxShape& shape, const std::byte* plain,
+// The definition. decode_units() is as HxLoops::decode says.
+template <class F>
+bool encode_unit(const HxShape& shape, const std::byte* plain,
                  MutableBytes unit) noexcept;
 
-// False: no encoder wrote it.
-bool decode_f16(const HxShape& shape, Bytes unit, std::byte* plain) noexcept;
-bool decode_bf16(const HxShape& shape, Bytes unit, std::byte* plain) noexcept;
-
 }  // namespace hx
+
+struct HxUnit {
+  Bytes encoded;
+  std::byte* plain;  // of the first token
+};
+
+namespace hx {
+template <class F>
+bool decode_units(const HxShape& shape, std::span<const HxUnit> units,
+                  bool stream) noexcept;
+}  // namespace hx
+
+struct HxLoops {
+  static constexpr std::size_t kMostUnits = 4;
+  // All but the checksum of a unit that is zero. False: a NaN or an infinity.
+  bool (*encode)(const HxShape& shape, const std::byte* plain,
+                 MutableBytes unit) noexcept;
+  // Units of one shape side by side: a decoder mostly waits for its tables. False: one
+  // that no encoder wrote. REQUIRES: units.size() <= kMostUnits.
+  bool (*decode)(const HxShape& shape, std::span<const HxUnit> units,
+                 bool stream) noexcept;
+};
+
+namespace codec_detail {
+extern const HxLoops kHxScalarF16, kHxScalarBf16;
+#if defined(__x86_64__)
+extern const HxLoops kHxAvx512F16, kHxAvx512Bf16;
+#endif
+}  // namespace codec_detail
+
 }  // namespace speckv

@@ -1,8 +1,7 @@
 // Decoding an hx unit: the definition.
 #include "base/endian.hpp"
 #include "codec/hx.hpp"
-#include "codec/log_scale.hpp"
-#include "codec/number.hpp"
+#include "codec/hx_unit.hpp"
 
 namespace speckv::hx {
 namespace {
@@ -54,35 +53,9 @@ class Stream {
   std::uint32_t held_[kLanes] = {}, count_[kLanes] = {};
 };
 
-// What a unit says of itself.
-struct Head {
-  bool wide;
-  std::int32_t log;  // the step is 2^(log / 64)
-  std::uint64_t words, word_count, escapes;
-};
-
-bool read_head(const HxShape& shape, Bytes unit, Head& head) noexcept {
-  const std::byte* const at = unit.data();
-  const auto flags = std::to_integer<std::uint8_t>(at[5]);
-  head.wide = (flags & HxShape::kWideMeans) != 0;
-  head.log = load_le<std::int16_t>(at + 6);
-  head.word_count = load_le<std::uint16_t>(at + 8);
-  head.escapes = load_le<std::uint16_t>(at + 10);
-  head.words = shape.words(head.wide);
-  const std::uint64_t end = head.words + 2 * (head.word_count + head.escapes);
-  return std::to_integer<std::uint8_t>(at[4]) == HxShape::kVersion &&
-         flags <= (shape.keys ? HxShape::kWideMeans : 0) &&
-         head.log <= HxShape::kMostLog && head.log >= -HxShape::kMostLog &&
-         load_le<std::uint32_t>(at + 12) == 0 && end <= unit.size() &&
-         all_zero(unit.subspan(end)) &&
-         (shape.keys || shape.tokens % 2 == 0 ||
-          at[shape.means() + shape.tokens] == std::byte{0});
-}
-
 template <class F>
-bool decode(const HxShape& shape, Bytes unit, std::byte* plain) noexcept {
+bool decode_one(const HxShape& shape, Bytes unit, std::byte* plain) noexcept {
   constexpr std::int32_t kMost = HxShape::kMostSteps;
-  if (unit.size() < shape.words(true)) return false;
   Head head;
   if (!read_head(shape, unit, head)) return false;
   const std::byte* const at = unit.data();
@@ -90,20 +63,11 @@ bool decode(const HxShape& shape, Bytes unit, std::byte* plain) noexcept {
   number::Scaled step[kLanes];
   for (std::uint32_t first = 0; first < shape.tokens; first += kLanes) {
     const std::uint32_t lanes = std::min(kLanes, shape.tokens - first);
-    for (std::uint32_t i = 0; i < lanes; ++i) {
-      const auto gain =
-          shape.keys ? 0 : std::to_integer<std::int32_t>(at[shape.means() + first + i]);
-      step[i] = log_scale::power64(head.log - 4 * gain);
-    }
+    for (std::uint32_t i = 0; i < lanes; ++i)
+      step[i] = log_scale::power64(log_of(shape, at, head.log, first + i));
     for (std::uint32_t c = 0; c < shape.channels; ++c) {
-      const auto pair = std::to_integer<std::uint32_t>(at[shape.tables() + c / 2]);
-      const Table& table = tables()[pair >> c % 2 * 4 & 15];
-      std::int32_t mean = 0;
-      if (shape.keys) {
-        const std::byte* const means = at + shape.means();
-        mean = head.wide ? load_le<std::int16_t>(means + 2 * c)
-                         : load_le<std::int8_t>(means + c);
-      }
+      const Table& table = tables()[table_of(shape, at, c)];
+      const std::int32_t mean = mean_of(shape, at, head.wide, c);
       for (std::uint32_t i = 0; i < lanes; ++i) {
         std::int32_t x = 0;
         if (!stream.next(table, i, x)) return false;
@@ -118,11 +82,16 @@ bool decode(const HxShape& shape, Bytes unit, std::byte* plain) noexcept {
 
 }  // namespace
 
-bool decode_f16(const HxShape& shape, Bytes unit, std::byte* plain) noexcept {
-  return decode<number::F16>(shape, unit, plain);
+template <class F>
+bool decode_units(const HxShape& shape, std::span<const HxUnit> units,
+                  bool /*stream*/) noexcept {
+  return std::all_of(units.begin(), units.end(), [&](const HxUnit& unit) {
+    return decode_one<F>(shape, unit.encoded, unit.plain);
+  });
 }
-bool decode_bf16(const HxShape& shape, Bytes unit, std::byte* plain) noexcept {
-  return decode<number::Bf16>(shape, unit, plain);
-}
+template bool decode_units<number::F16>(const HxShape&, std::span<const HxUnit>,
+                                        bool) noexcept;
+template bool decode_units<number::Bf16>(const HxShape&, std::span<const HxUnit>,
+                                         bool) noexcept;
 
 }  // namespace speckv::hx

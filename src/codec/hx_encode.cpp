@@ -1,13 +1,10 @@
-// Encoding an hx unit: the finest step that fits its slot.
-#include <bit>
-#include <cassert>
+// Encoding an hx unit: the definition.
+#include "codec/hx_encode.hpp"
+
 #include <cstdlib>
 #include <cstring>
 
-#include "base/endian.hpp"
 #include "codec/fixed_unit.hpp"
-#include "codec/hx.hpp"
-#include "codec/log_scale.hpp"
 #include "codec/number.hpp"
 
 namespace speckv::hx {
@@ -26,9 +23,14 @@ class Encoder {
     const RtShape whole{shape_.tokens, shape_.channels, shape_.stride, 0, shape_.keys};
     if (!rt::load_unit<F>(whole, plain_, work_)) return false;
     if (shape_.keys) rt::remove_means(whole, work_);
-    if (!shape_.keys) choose_gains();
-    if (!search(first_guess(), least_log())) return false;
-    write();
+    sum_up();
+    choose_gains(shape_, sums_, gain_);
+    if (!search(first_guess(shape_, sums_, gain_), least_log(shape_, sums_, gain_),
+                [this](std::int32_t log) noexcept { return fits(log); }))
+      return false;
+    write_parameters(shape_, {log_, wide_, words_, escapes_, table_, mean_, gain_},
+                     unit_);
+    write_words();
     return true;
   }
 
@@ -41,86 +43,28 @@ class Encoder {
     return x_[std::size_t{c} * shape_.tokens + t];
   }
 
-  // A token's step shrinks with the square root of its size, in sixteenths of an octave.
-  void choose_gains() noexcept {
-    std::int32_t rms[HxShape::kMostTokens], most = 0;
-    for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
-      std::uint64_t energy = 0;
-      for (std::uint32_t c = 0; c < shape_.channels; ++c)
-        energy += square(fixed(t, c));
-      rms[t] = log_scale::log2_of(energy) / 2;
-      most = std::max(most, rms[t]);
-    }
-    for (std::uint32_t t = 0; t < shape_.tokens; ++t)
-      gain_[t] = static_cast<std::uint8_t>(std::min((most - rms[t]) / 2, 255));
-  }
-
   static std::uint64_t square(std::int64_t x) noexcept {
     return static_cast<std::uint64_t>(x * x);
   }
 
-  // No number of steps, a mean's neither, may pass what a decoder takes.
-  std::int32_t least_log() const noexcept {
-    std::int32_t least = -HxShape::kMostLog;
+  void sum_up() noexcept {
+    sums_.exponent = work_.exponent;
     for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
-      std::uint32_t most = 0;
+      sums_.energy[t] = sums_.most[t] = 0;
       for (std::uint32_t c = 0; c < shape_.channels; ++c) {
         const std::int32_t x = fixed(t, c) + (shape_.keys ? work_.mean[c] : 0);
-        most = std::max(most, static_cast<std::uint32_t>(x < 0 ? -x : x));
+        sums_.energy[t] += square(fixed(t, c));
+        sums_.most[t] =
+            std::max(sums_.most[t], static_cast<std::uint32_t>(x < 0 ? -x : x));
       }
-      const std::int32_t above = static_cast<int>(std::bit_width(most)) + work_.exponent;
-      least = std::max(least, 64 * (above - 13) + 1 + 4 * std::int32_t{gain_[t]});
     }
-    return least;
-  }
-
-  // From the deviations of the channels: a normal number takes log2(deviation / step)
-  // + 2.05 bits.
-  std::int32_t first_guess() const noexcept {
-    std::int32_t logs = 0, gains = 0;
     for (std::uint32_t c = 0; c < shape_.channels; ++c) {
       std::uint64_t energy = 0;
       for (std::uint32_t t = 0; t < shape_.tokens; ++t)
         energy += square(fixed(t, c));
-      logs += log_scale::log2_of(energy) - log_scale::log2_of(shape_.tokens);
+      sums_.channel_logs +=
+          log_scale::log2_of(energy) - log_scale::log2_of(shape_.tokens);
     }
-    for (std::uint32_t t = 0; t < shape_.tokens; ++t)
-      gains += gain_[t];
-    const auto channels = static_cast<std::int32_t>(shape_.channels);
-    const auto tokens = static_cast<std::int32_t>(shape_.tokens);
-    assert(channels > 0 && tokens > 0);
-    const auto room = static_cast<std::int32_t>(shape_.slot - shape_.words(false));
-    return 2 * (logs / channels) + 64 * work_.exponent + 4 * gains / tokens + 141 -
-           room * 64 / tokens * 8 / channels;
-  }
-
-  // Halves the distance between a step that fits and a finer one that does not.
-  bool search(std::int32_t guess, std::int32_t least) noexcept {
-    std::int32_t log = std::max(guess, least), stride = 4;
-    std::int32_t good = log, bad = least - 1;
-    if (fits(log)) {
-      for (; good > least; stride *= 2) {
-        const std::int32_t finer = std::max(good - stride, least);
-        if (!fits(finer)) {
-          bad = finer;
-          break;
-        }
-        good = finer;
-      }
-    } else {
-      do {
-        if (log >= HxShape::kMostLog) return false;
-        bad = log;
-        log = std::min(log + stride, HxShape::kMostLog);
-        stride *= 2;
-      } while (!fits(log));
-      good = log;
-    }
-    while (good - bad > 1) {
-      const std::int32_t middle = bad + (good - bad) / 2;
-      (fits(middle) ? good : bad) = middle;
-    }
-    return fits(good);
   }
 
   // Quantises by the step, chooses the tables, and counts.
@@ -212,29 +156,6 @@ class Encoder {
     return {table.code[symbol] | low << length, length + table.raw, escaped};
   }
 
-  void write() noexcept {
-    std::byte* const at = unit_.data();
-    at[4] = std::byte{HxShape::kVersion};
-    at[5] = std::byte{wide_ ? HxShape::kWideMeans : std::uint8_t{0}};
-    store_le(at + 6, static_cast<std::int16_t>(log_));
-    store_le(at + 8, static_cast<std::uint16_t>(words_));
-    store_le(at + 10, static_cast<std::uint16_t>(escapes_));
-    for (std::uint32_t c = 0; c < shape_.channels; c += 2)
-      at[shape_.tables() + c / 2] =
-          static_cast<std::byte>(table_[c] | table_[c + 1] << 4);
-    std::byte* const means = at + shape_.means();
-    for (std::uint32_t t = 0; !shape_.keys && t < shape_.tokens; ++t)
-      means[t] = std::byte{gain_[t]};
-    for (std::uint32_t c = 0; shape_.keys && c < shape_.channels; ++c) {
-      if (wide_) {
-        store_le(means + 2 * c, mean_[c]);
-      } else {
-        means[c] = static_cast<std::byte>(mean_[c]);
-      }
-    }
-    write_words();
-  }
-
   // A word's place is where the decoder asks for it; its bits come later.
   void write_words() noexcept {
     struct Lane {
@@ -284,6 +205,7 @@ class Encoder {
   const std::byte* plain_;
   MutableBytes unit_;
   rt::Work work_;
+  Sums sums_;
   std::uint8_t gain_[HxShape::kMostTokens] = {};  // V: sixteenths
   std::int32_t log_ = 0;                          // of the step, in 64ths
   bool wide_ = false;
@@ -295,13 +217,20 @@ class Encoder {
 
 }  // namespace
 
-bool encode_f16(const HxShape& shape, const std::byte* plain,
-                MutableBytes unit) noexcept {
-  return Encoder<number::F16>(shape, plain, unit).run();
-}
-bool encode_bf16(const HxShape& shape, const std::byte* plain,
+template <class F>
+bool encode_unit(const HxShape& shape, const std::byte* plain,
                  MutableBytes unit) noexcept {
-  return Encoder<number::Bf16>(shape, plain, unit).run();
+  return Encoder<F>(shape, plain, unit).run();
 }
+template bool encode_unit<number::F16>(const HxShape&, const std::byte*,
+                                       MutableBytes) noexcept;
+template bool encode_unit<number::Bf16>(const HxShape&, const std::byte*,
+                                        MutableBytes) noexcept;
 
 }  // namespace speckv::hx
+
+namespace speckv::codec_detail {
+const HxLoops kHxScalarF16{hx::encode_unit<number::F16>, hx::decode_units<number::F16>};
+const HxLoops kHxScalarBf16{hx::encode_unit<number::Bf16>,
+                            hx::decode_units<number::Bf16>};
+}  // namespace speckv::codec_detail

@@ -13,6 +13,7 @@
 
 #include "cxlspeckv/block.hpp"
 
+#include "codec/hx.hpp"
 #include "codec/kvq4.hpp"
 #include "codec/lossless.hpp"
 #include "codec/rt.hpp"
@@ -42,6 +43,7 @@ struct CodecLoops {
   void (*settle)() noexcept;
 
   const RtLoops* rt;
+  const HxLoops* hx;
 };
 
 // Immutable.

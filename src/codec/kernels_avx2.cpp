@@ -338,10 +338,15 @@ void settle() noexcept {}
 
 template <class F>
 constexpr CodecLoops kLoops{
-    encode_keys<F>, encode_values<F>,
-    decode_keys<F>, decode_values<F>,
-    encode_row<F>,  decode_row<F>,
-    settle,         kIsF16<F> ? &codec_detail::kRtAvx2F16 : &codec_detail::kRtAvx2Bf16};
+    encode_keys<F>,
+    encode_values<F>,
+    decode_keys<F>,
+    decode_values<F>,
+    encode_row<F>,
+    decode_row<F>,
+    settle,
+    kIsF16<F> ? &codec_detail::kRtAvx2F16 : &codec_detail::kRtAvx2Bf16,
+    kIsF16<F> ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16};
 
 bool usable() noexcept {
   return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0 &&

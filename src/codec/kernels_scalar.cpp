@@ -203,7 +203,8 @@ constexpr CodecLoops kLoops{
     encode_row<F>,
     decode_row<F>,
     settle,
-    F::kMantissa == 10 ? &codec_detail::kRtScalarF16 : &codec_detail::kRtScalarBf16};
+    F::kMantissa == 10 ? &codec_detail::kRtScalarF16 : &codec_detail::kRtScalarBf16,
+    F::kMantissa == 10 ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16};
 
 bool always() noexcept {
   return true;

@@ -4,6 +4,8 @@
 // decoder is shifts, XORs and a table.
 #include "codec/rt.hpp"
 
+#include <algorithm>
+
 #include "codec/kernels.hpp"
 #include "codec/slot_codec.hpp"
 
@@ -34,12 +36,14 @@ class Rt final : public SlotCodec {
         .of(layout.dtype)
         .rt->encode[shape.rate - 2](shape, plain, unit.data());
   }
-  bool decode_slot(const BlockLayout& layout, bool keys, Bytes unit, std::byte* plain,
-                   std::uint64_t stride, bool stream) const noexcept override {
+  bool decode_slots(const BlockLayout& layout, bool keys, std::span<const Slot> slots,
+                    std::uint64_t stride, bool stream) const noexcept override {
     const RtShape shape = shape_of(layout, keys, stride);
-    return codec_kernel()
-        .of(layout.dtype)
-        .rt->decode[shape.rate - 2](shape, unit, plain, stream);
+    const RtLoops::Decode of_rate =
+        codec_kernel().of(layout.dtype).rt->decode[shape.rate - 2];
+    return std::all_of(slots.begin(), slots.end(), [&](const Slot& slot) {
+      return of_rate(shape, slot.encoded, slot.plain, stream);
+    });
   }
 
  private:

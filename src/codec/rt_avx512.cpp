@@ -1,12 +1,12 @@
-// rt with AVX-512: encoding by the definition's own code, decoding 32 channels at a time.
+// rt with AVX-512: decoding 32 channels at a time.
 #include "codec/avx512.hpp"
 
 #if defined(__x86_64__)
 
 #include <cstring>
 
-#define SPECKV_RT_TARGET SPECKV_AVX512
-#include "codec/rt_loops.hpp"
+#include "codec/rt_decode.hpp"
+#include "codec/rt_vectors.hpp"
 
 namespace speckv {
 namespace {
@@ -174,7 +174,7 @@ SPECKV_AVX512 bool decode(const RtShape& shape, Bytes unit, std::byte* plain,
 }
 
 template <class F>
-constexpr RtLoops kLoops{{encode<F, 2>, encode<F, 3>, encode<F, 4>},
+constexpr RtLoops kLoops{{rt512::encode<F, 2>, rt512::encode<F, 3>, rt512::encode<F, 4>},
                          {decode<F, 2>, decode<F, 3>, decode<F, 4>}};
 
 }  // namespace

@@ -19,6 +19,14 @@ namespace speckv::rt {
 inline constexpr int kCoefficientBits = 19;
 inline constexpr std::int32_t kMostInput = 1280;  // eighths of a level
 
+// From the logarithms of the channels' energies, and their sum.
+SPECKV_LANES void settle_weights(const RtShape& shape, std::int32_t sum,
+                                 Work& work) noexcept {
+  const std::int32_t average = sum / static_cast<std::int32_t>(shape.channels);
+  for (std::uint32_t c = 0; c < shape.channels; ++c)
+    work.weight[c] = std::clamp((work.weight[c] - average + 8) >> 4, -8, 7);
+}
+
 // A channel's weight is the fourth root of its energy over the average (of logarithms).
 SPECKV_LANES void weigh(const RtShape& shape, Work& work) noexcept {
   alignas(64) std::uint64_t energy[RtShape::kMostChannels];
@@ -32,9 +40,7 @@ SPECKV_LANES void weigh(const RtShape& shape, Work& work) noexcept {
   std::int32_t sum = 0;
   for (std::uint32_t c = 0; c < shape.channels; ++c)
     sum += work.weight[c] = log_scale::log2_of(energy[c]);
-  const std::int32_t average = sum / static_cast<std::int32_t>(shape.channels);
-  for (std::uint32_t c = 0; c < shape.channels; ++c)
-    work.weight[c] = std::clamp((work.weight[c] - average + 8) >> 4, -8, 7);
+  settle_weights(shape, sum, work);
 }
 
 // The transform of `n` values, in natural order.
@@ -55,14 +61,20 @@ SPECKV_LANES std::int32_t rounded_shift(std::int32_t x, int down) noexcept {
   return (x + (1 << (down - 1))) >> down;
 }
 
-// Divides by the weights, turns signs, transforms, and scales all to kCoefficientBits.
-SPECKV_LANES void transform(const RtShape& shape, Work& work) noexcept {
-  alignas(64) std::int32_t factor[RtShape::kMostChannels], down[RtShape::kMostChannels];
+// By channel: what divides by its weight and turns its sign, and the shift that follows.
+SPECKV_LANES void find_factors(const RtShape& shape, const Work& work,
+                               std::int32_t* factor, std::int32_t* down) noexcept {
   for (std::uint32_t c = 0; c < shape.channels; ++c) {
     const std::int32_t log = shape.keys ? -4 * work.weight[c] : 0;
     factor[c] = log_scale::significand(log) * (turns(c) ? -1 : 1);
     down[c] = log_scale::kBits - log_scale::floor_octave(log);
   }
+}
+
+// Divides by the weights, turns signs, transforms, and scales all to kCoefficientBits.
+SPECKV_LANES void transform(const RtShape& shape, Work& work) noexcept {
+  alignas(64) std::int32_t factor[RtShape::kMostChannels], down[RtShape::kMostChannels];
+  find_factors(shape, work, factor, down);
   const std::uint32_t block = shape.block();
   std::uint32_t most = 0;
   for (std::uint32_t t = 0; t < shape.tokens; ++t) {
@@ -122,6 +134,25 @@ SPECKV_LANES Scale unit_scale(const RtShape& shape, const Work& work,
   return {top, base + top};
 }
 
+// What a token's coefficients are multiplied by, to be inputs of the quantiser, and its
+// gain.
+struct RowScale {
+  std::uint32_t gain;
+  std::int32_t factor;
+  int down;  // 1 to 31
+};
+template <std::uint32_t rate>
+SPECKV_LANES RowScale row_scale(const Work& work, std::int32_t top,
+                                std::uint32_t t) noexcept {
+  std::uint32_t e = RtShape::kNoGain;
+  if (work.rms[t] != kNone)
+    e = static_cast<std::uint32_t>(std::min(top - work.rms[t], 254));
+  const std::int32_t log = Levels<rate>::kLog - top + static_cast<std::int32_t>(e);
+  const std::int32_t factor = e == RtShape::kNoGain ? 0 : log_scale::significand(log);
+  const int down = log_scale::kBits - log_scale::floor_octave(log);
+  return {e, factor * (1 << std::clamp(1 - down, 0, 8)), std::clamp(down, 1, 31)};
+}
+
 // Rows [first, first + kLanes) of the unit, or as many as there are.
 template <std::uint32_t rate>
 SPECKV_LANES void encode_rows(const RtShape& shape, const Work& work, std::int32_t top,
@@ -131,17 +162,11 @@ SPECKV_LANES void encode_rows(const RtShape& shape, const Work& work, std::int32
   const std::uint32_t count = std::min(kLanes, shape.tokens - first);
   for (std::uint32_t i = 0; i < kLanes; ++i) {
     const std::uint32_t t = first + std::min(i, count - 1);
-    std::uint32_t e = RtShape::kNoGain;
-    if (work.rms[t] != kNone)
-      e = static_cast<std::uint32_t>(std::min(top - work.rms[t], 254));
-    if (i < count) unit[shape.gains() + t] = static_cast<std::byte>(e);
-    const std::int32_t log = Levels<rate>::kLog - top + static_cast<std::int32_t>(e);
-    const std::int32_t factor = e == RtShape::kNoGain ? 0 : log_scale::significand(log);
-    const int down = log_scale::kBits - log_scale::floor_octave(log);
+    const RowScale scale = row_scale<rate>(work, top, t);
+    if (i < count) unit[shape.gains() + t] = static_cast<std::byte>(scale.gain);
     const std::int32_t* const row = work.x + std::size_t{t} * shape.channels;
-    const int right = std::clamp(down, 1, 31), left = std::clamp(1 - down, 0, 8);
     for (std::uint32_t c = 0; c < shape.channels; ++c) {
-      const std::int32_t value = rounded_shift(row[c] * factor * (1 << left), right);
+      const std::int32_t value = rounded_shift(row[c] * scale.factor, scale.down);
       u[c][i] = static_cast<std::int16_t>(std::clamp(value, -kMostInput, kMostInput));
     }
   }
@@ -169,9 +194,10 @@ SPECKV_LANES bool prepare_unit(const RtShape& shape, const std::byte* plain,
 }
 
 // The second half: all of a unit but its checksum; what is zero in every unit is already.
-template <std::uint32_t rate>
-SPECKV_LANES void write_unit(const RtShape& shape, const Work& work,
-                             std::byte* unit) noexcept {
+// rows(top, first) encodes kLanes rows.
+template <std::uint32_t rate, class Rows>
+SPECKV_LANES void write_unit(const RtShape& shape, const Work& work, std::byte* unit,
+                             Rows&& rows) noexcept {
   std::int16_t zeros[RtShape::kMostChannels];
   const Scale scale = unit_scale<rate>(shape, work, zeros);
   store_le(unit + 4, std::uint16_t{RtShape::kVersion});
@@ -186,7 +212,7 @@ SPECKV_LANES void write_unit(const RtShape& shape, const Work& work,
       store_le(unit + shape.zeros() + 2 * c, zeros[c]);
   }
   for (std::uint32_t t = 0; t < shape.tokens; t += kLanes)
-    encode_rows<rate>(shape, work, scale.top, t, unit);
+    rows(scale.top, t);
 }
 
 }  // namespace speckv::rt

@@ -16,7 +16,9 @@ SPECKV_RT_TARGET bool prepare(const RtShape& shape, const std::byte* plain,
 template <std::uint32_t rate>
 SPECKV_RT_TARGET void write(const RtShape& shape, const rt::Work& work,
                             std::byte* unit) noexcept {
-  rt::write_unit<rate>(shape, work, unit);
+  rt::write_unit<rate>(shape, work, unit, [&](std::int32_t top, std::uint32_t first) {
+    rt::encode_rows<rate>(shape, work, top, first, unit);
+  });
 }
 template <class F, std::uint32_t rate>
 bool encode(const RtShape& shape, const std::byte* plain, std::byte* unit) noexcept {

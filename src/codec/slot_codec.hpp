@@ -4,7 +4,9 @@
 // Every unit starts with the CRC-32C of its other bytes, so that it can be read alone.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "base/checksum.hpp"
 #include "base/endian.hpp"
@@ -43,12 +45,21 @@ class SlotCodec : public Codec {
     if (!supports(layout) || encoded.size() != max_layer_bytes(layout))
       return Code::corrupted;
     const std::uint64_t units = layer_units(layout);
+    const std::uint64_t keys = key_units(layout);
     bool sound = true;
-    for (std::uint64_t u = 0; u < units && sound; ++u) {
-      const UnitRows rows = unit_rows(layout, u);
-      const UnitSpan at = place_of(layout, u);
-      sound = read(context, u, encoded.subspan(at.first, at.bytes),
-                   {.rows = plain.subspan(rows.first), .stride = rows.stride});
+    for (std::uint64_t u = 0; u < units && sound;) {
+      const std::uint64_t end = u < keys ? keys : units;
+      Slot slots[kAtOnce];
+      std::size_t count = 0;
+      const std::uint64_t first = u;
+      std::uint64_t stride = 0;
+      for (; count < kAtOnce && u < end; ++count, ++u) {
+        const UnitRows rows = unit_rows(layout, u);
+        const UnitSpan at = place_of(layout, u);
+        slots[count] = {encoded.subspan(at.first, at.bytes), plain.data() + rows.first};
+        stride = rows.stride;
+      }
+      sound = read(context, first, std::span(slots).first(count), stride);
     }
     settle(context);
     return sound ? Code::ok : Code::corrupted;
@@ -61,7 +72,8 @@ class SlotCodec : public Codec {
 
   Code decode_unit(const LayerContext& context, std::uint64_t unit, Bytes encoded,
                    Bytes /*directory*/, const UnitTarget& to) const noexcept final {
-    const bool sound = read(context, unit, encoded, to);
+    const Slot slot{encoded, to.rows.data()};
+    const bool sound = read(context, unit, {&slot, 1}, to.stride);
     settle(context);
     return sound ? Code::ok : Code::corrupted;
   }
@@ -75,20 +87,31 @@ class SlotCodec : public Codec {
   // Fills all but the checksum of a unit that is zero. False: a NaN or an infinity.
   virtual bool encode_slot(const BlockLayout& layout, bool keys, const std::byte* plain,
                            std::uint64_t stride, MutableBytes unit) const noexcept = 0;
-  // False: no encoder wrote it.
-  virtual bool decode_slot(const BlockLayout& layout, bool keys, Bytes unit,
-                           std::byte* plain, std::uint64_t stride,
-                           bool stream) const noexcept = 0;
+  // A unit to decode, and where its first row lies.
+  struct Slot {
+    Bytes encoded;
+    std::byte* plain;
+  };
+  static constexpr std::size_t kAtOnce = 4;
+  // Up to kAtOnce units. False: one that no encoder wrote.
+  virtual bool decode_slots(const BlockLayout& layout, bool keys,
+                            std::span<const Slot> slots, std::uint64_t stride,
+                            bool stream) const noexcept = 0;
 
  private:
-  bool read(const LayerContext& context, std::uint64_t unit, Bytes encoded,
-            const UnitTarget& to) const noexcept {
+  // `unit`: the first of them. All are K, or none is.
+  bool read(const LayerContext& context, std::uint64_t unit, std::span<const Slot> slots,
+            std::uint64_t stride) const noexcept {
     const BlockLayout& layout = context.layout;
     const bool keys = unit < key_units(layout);
-    return encoded.size() == unit_bytes(layout, keys) &&
-           crc32c(0, encoded.subspan(kCrcBytes)) ==
-               load_le<std::uint32_t>(encoded.data()) &&
-           decode_slot(layout, keys, encoded, to.rows.data(), to.stride, context.stream);
+    const std::uint64_t bytes = unit_bytes(layout, keys);
+    return std::all_of(slots.begin(), slots.end(),
+                       [&](const Slot& slot) {
+                         return slot.encoded.size() == bytes &&
+                                crc32c(0, slot.encoded.subspan(kCrcBytes)) ==
+                                    load_le<std::uint32_t>(slot.encoded.data());
+                       }) &&
+           decode_slots(layout, keys, slots, stride, context.stream);
   }
   static void settle(const LayerContext& context) noexcept {
     if (context.stream) codec_kernel().of(context.layout.dtype).settle();

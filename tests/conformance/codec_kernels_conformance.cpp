@@ -33,6 +33,7 @@ const BlockLayout kLayouts[] = {
     {1, 1, 256, 40, DType::bf16, Kind::kv},
     {1, 1, 576, 16, DType::f16, Kind::latent},
     {1, 1, 512, 20, DType::bf16, Kind::latent},
+    {1, 5, 80, 18, DType::f16, Kind::kv},  // hx: more units than are decoded at once
     {1, 2, 7, 5, DType::f16, Kind::kv},  // int8 only, and all tail
     {1, 1, 100, 3, DType::bf16, Kind::latent},
     {1, 2, 300, 6, DType::f16, Kind::kv},  // more channels than lossless takes at once
@@ -95,7 +96,8 @@ Block wild_block(const BlockLayout& layout, std::uint64_t seed) {
   return plain;
 }
 
-// Codecs whose inner loops exist for each kernel; of rt two, which have all rates.
+// Codecs whose inner loops exist for each kernel; of rt two, which have all rates, of hx
+// the smallest and the largest slots.
 bool has_kernels(CodecId id) {
   switch (id) {
     case CodecId::int8:
@@ -104,6 +106,8 @@ bool has_kernels(CodecId id) {
     case CodecId::lossless:
     case CodecId::rt44:
     case CodecId::rt32:
+    case CodecId::hx5120:
+    case CodecId::hx3072:
       return true;
     default:
       return false;
