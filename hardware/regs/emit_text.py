@@ -19,38 +19,16 @@ def sv_enum(name, width, rows):
     return f"  typedef enum logic [{width - 1}:0] {{\n{body}\n  }} {name}_e;\n\n"
 
 
-def sv_struct(name, fields, first, end):
-    """A packed struct whose lowest bits are the byte at `first`."""
-    at, gaps, lines = first, 0, []
-    for f in sorted(fields, key=lambda f: f["offset"]):
-        if f["offset"] > at:
-            lines.append((8 * (f["offset"] - at), f"reserved{gaps}"))
-            gaps += 1
-        lines.append((f["width"], f["name"]))
-        at = f["offset"] + f["width"] // 8
-    if at < end:
-        lines.append((8 * (end - at), f"reserved{gaps}"))
-    body = "".join(f"    logic [{width - 1}:0] {member};\n" for width, member in reversed(lines))
-    return f"  typedef struct packed {{\n{body}  }} {name}_t;\n\n"
-
-
-def sv_descriptor(s):
-    fields = s["descriptor"]["field"]
-    groups = {}
-    for f in fields:
-        if "group" in f:
-            groups.setdefault(f["group"], []).append(f)
-    first = min(f["offset"] for g in groups.values() for f in g)
-    end = max(f["offset"] + f["width"] // 8 for g in groups.values() for f in g)
-    text = "".join(sv_struct(f"desc_{name}", group, first, end)
-                   for name, group in groups.items())
-    argument = {"name": "argument", "offset": first, "width": 8 * (end - first)}
-    common = [f for f in fields if "group" not in f] + [argument]
-    return text + sv_struct("desc", common, 0, s["descriptor"]["bytes"])
+def sv_fields(name, fields, size):
+    """Where fields lie, as bits: word[NameFieldLow +: NameFieldBits]."""
+    width = (8 * size - 1).bit_length()
+    return "".join(sized(f"{name}{pascal(f['name'])}Low", width, 8 * f["offset"])
+                   + sized(f"{name}{pascal(f['name'])}Bits", width, f["width"])
+                   for f in sorted(fields, key=lambda f: f["offset"])) + "\n"
 
 
 def package(s, origin):
-    """Constants and packed structs, for the subset that lints, simulates and synthesises."""
+    """Constants, for the subset that lints, simulates and synthesises."""
     c, p = s["contract"], s["pci"]
     text = f"// {origin}\n/* verilator lint_off UNUSEDPARAM */  // no block needs them all\n"
     text += "package speckv_pkg;\n\n"
@@ -88,10 +66,11 @@ def package(s, origin):
     for name, bits in (("desc_flag", 8), ("feature", 64)):
         for n, v, _ in s["enum"][name]["values"]:
             text += sized(f"{pascal(name)}{pascal(n)}", bits, v)
-    text += "\n" + sv_descriptor(s)
-    text += sv_struct("completion", s["completion"]["field"], 0, s["completion"]["bytes"])
+    text += "\n  // Of a descriptor, a completion, and the records of TELEMETRY, in bits\n"
+    text += sv_fields("Desc", s["descriptor"]["field"], s["descriptor"]["bytes"])
+    text += sv_fields("Completion", s["completion"]["field"], s["completion"]["bytes"])
     for r in s["record"]:
-        text += sv_struct(r["name"], emit.record_fields(r), 0, r["bytes"])
+        text += sv_fields(pascal(r["name"]), emit.record_fields(r), r["bytes"])
     text += "  // Bits that a descriptor of each opcode may set, and what flags add.\n"
     for prefix, table in zip(("Mask", "MaskFlag"), emit.masks(s)):
         for name, words in table.items():

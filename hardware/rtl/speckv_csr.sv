@@ -10,10 +10,10 @@ module speckv_csr #(
   parameter [63:0] Features = '0,
   parameter [63:0] Codecs = '0,
   parameter [31:0] Opcodes = '0,
-  parameter [63:0] MemoryBytes = '0,
-  parameter [63:0] BufferBytes = '0,
+  parameter [31:0] BufferBytes = '0,
   parameter [31:0] Regions = speckv_pkg::MaxRegions,
   parameter [31:0] DirectoryEntries = '0,
+  parameter [31:0] Queues = speckv_pkg::MaxQueues,
   parameter [31:0] MaxLength = '0,
   parameter [31:0] MaxLayer = '0
 ) (
@@ -25,7 +25,10 @@ module speckv_csr #(
   input  logic [31:0]  write_data_i,
   output logic         done_o,
   output logic [31:0]  read_data_o,
+  input  logic [63:0]  memory_bytes_i,   // of device memory; does not change
   input  logic [183:0] count_i,          // 8 bits for each counter, by number; not errors_logged
+  input  logic [4:0]   more_i,           // a counter, and how much it counts beyond that
+  input  logic [31:0]  more_count_i,
   input  logic         error_valid_i,    // a queue's error, as an entry of the log
   output logic         error_ready_o,
   input  logic [63:0]  error_entry_i,
@@ -92,6 +95,7 @@ module speckv_csr #(
     .clk_i(clk_i), .rst_ni(rst_ni), .clear_i(reset_o),
     .snapshot_i(write && address_i == speckv_pkg::CsrSnapshot),
     .add_i({7'd0, log_push, count_i[8*Counters-9:0]}),
+    .more_i(more_i), .more_count_i(more_count_i),
     .read_i(address_i[7:3]), .value_o(counter));
 
   // ---- settings ---------------------------------------------------------------------------------
@@ -167,9 +171,9 @@ module speckv_csr #(
       speckv_pkg::CsrCodecs:         pair = Codecs;
       speckv_pkg::CsrOpcodes:        pair = {speckv_pkg::MaxTenants[15:0],
                                              speckv_pkg::MaxDepthLog2Max[7:0],
-                                             speckv_pkg::MaxQueues[7:0], Opcodes};
-      speckv_pkg::CsrMemoryBytes:    pair = MemoryBytes;
-      speckv_pkg::CsrBufferBytes:    pair = BufferBytes;
+                                             Queues[7:0], Opcodes};
+      speckv_pkg::CsrMemoryBytes:    pair = memory_bytes_i;
+      speckv_pkg::CsrBufferBytes:    pair = {32'd0, BufferBytes};
       speckv_pkg::CsrRegions:        pair = {DirectoryEntries, Regions};
       speckv_pkg::CsrMaxLength:      pair = {MaxLayer, MaxLength};
       speckv_pkg::CsrControl:        pair = {29'd0, pending != 5'd0, fatal_o, enable_o,

@@ -6,6 +6,7 @@
 // writes to the host. What is raised again before its message leaves is one message; what is raised
 // while it cannot leave stays pending. An access of the host waits until no message is under way,
 // so that a vector is silent from the moment in which its mask is written.
+// `quiet_o`: nothing is under way, and nothing is pending that could leave.
 // Latency: at most Vectors + 3 cycles from a raise to its message, if no other wants one. Trusts
 // the shell to take messages; nothing of the host.
 module speckv_msix #(
@@ -26,7 +27,8 @@ module speckv_msix #(
   output logic        message_valid_o,
   input  logic        message_ready_i,
   output logic [63:0] message_address_o,
-  output logic [31:0] message_data_o
+  output logic [31:0] message_data_o,
+  output logic        quiet_o
 );
   localparam logic [6:0] Last = Vectors[6:0] - 7'd1;
 
@@ -53,6 +55,8 @@ module speckv_msix #(
   assign masks   = {{(128-Vectors){1'b1}}, mask_q};
   assign send    = still && !busy_q && !request_i && enable_i && !mask_i && pending[turn_q]
                    && !masks[turn_q];
+  assign quiet_o = still && !busy_q && !raise_i
+                   && (!enable_i || mask_i || (pending_q & ~mask_q) == '0);
   assign turn_d  = turn_q == Last ? 7'd0 : turn_q + 7'd1;
   for (genvar i = 0; i < Vectors; i++) begin : gen_vector
     localparam logic [6:0] Number = i;

@@ -309,97 +309,120 @@ package speckv_pkg;
   localparam logic [63:0] FeatureDirectory = 64'h10;
   localparam logic [63:0] FeatureCoalesce = 64'h20;
 
-  typedef struct packed {
-    logic [31:0] crc;
-    logic [15:0] head_dim;
-    logic [15:0] heads;
-    logic [31:0] room;
-    logic [7:0] reserved0;
-    logic [7:0] kind;
-    logic [7:0] dtype;
-    logic [7:0] codec;
-  } desc_codec_t;
+  // Of a descriptor, a completion, and the records of TELEMETRY, in bits
+  localparam logic [8:0] DescOpcodeLow = 9'h0;
+  localparam logic [8:0] DescOpcodeBits = 9'h8;
+  localparam logic [8:0] DescFlagsLow = 9'h8;
+  localparam logic [8:0] DescFlagsBits = 9'h8;
+  localparam logic [8:0] DescTagLow = 9'h10;
+  localparam logic [8:0] DescTagBits = 9'h10;
+  localparam logic [8:0] DescLengthLow = 9'h20;
+  localparam logic [8:0] DescLengthBits = 9'h20;
+  localparam logic [8:0] DescSrcRegionLow = 9'h40;
+  localparam logic [8:0] DescSrcRegionBits = 9'h20;
+  localparam logic [8:0] DescDstRegionLow = 9'h60;
+  localparam logic [8:0] DescDstRegionBits = 9'h20;
+  localparam logic [8:0] DescSrcOffsetLow = 9'h80;
+  localparam logic [8:0] DescSrcOffsetBits = 9'h40;
+  localparam logic [8:0] DescDstOffsetLow = 9'hc0;
+  localparam logic [8:0] DescDstOffsetBits = 9'h40;
+  localparam logic [8:0] DescCodecLow = 9'h100;
+  localparam logic [8:0] DescCodecBits = 9'h8;
+  localparam logic [8:0] DescPatternLow = 9'h100;
+  localparam logic [8:0] DescPatternBits = 9'h40;
+  localparam logic [8:0] DescHintLow = 9'h100;
+  localparam logic [8:0] DescHintBits = 9'h8;
+  localparam logic [8:0] DescRecencyLow = 9'h100;
+  localparam logic [8:0] DescRecencyBits = 9'h8;
+  localparam logic [8:0] DescReportLow = 9'h100;
+  localparam logic [8:0] DescReportBits = 9'h8;
+  localparam logic [8:0] DescDtypeLow = 9'h108;
+  localparam logic [8:0] DescDtypeBits = 9'h8;
+  localparam logic [8:0] DescFrequencyLow = 9'h108;
+  localparam logic [8:0] DescFrequencyBits = 9'h8;
+  localparam logic [8:0] DescKindLow = 9'h110;
+  localparam logic [8:0] DescKindBits = 9'h8;
+  localparam logic [8:0] DescStepWeightLow = 9'h110;
+  localparam logic [8:0] DescStepWeightBits = 9'h8;
+  localparam logic [8:0] DescDurabilityLow = 9'h118;
+  localparam logic [8:0] DescDurabilityBits = 9'h8;
+  localparam logic [8:0] DescRoomLow = 9'h120;
+  localparam logic [8:0] DescRoomBits = 9'h20;
+  localparam logic [8:0] DescStepLow = 9'h120;
+  localparam logic [8:0] DescStepBits = 9'h20;
+  localparam logic [8:0] DescEvictLow = 9'h120;
+  localparam logic [8:0] DescEvictBits = 9'h8;
+  localparam logic [8:0] DescPrefetchLow = 9'h128;
+  localparam logic [8:0] DescPrefetchBits = 9'h8;
+  localparam logic [8:0] DescHysteresisLow = 9'h130;
+  localparam logic [8:0] DescHysteresisBits = 9'h8;
+  localparam logic [8:0] DescHeadsLow = 9'h140;
+  localparam logic [8:0] DescHeadsBits = 9'h10;
+  localparam logic [8:0] DescHeadDimLow = 9'h150;
+  localparam logic [8:0] DescHeadDimBits = 9'h10;
+  localparam logic [8:0] DescCrcLow = 9'h160;
+  localparam logic [8:0] DescCrcBits = 9'h20;
+  localparam logic [8:0] DescAddressLowLow = 9'h180;
+  localparam logic [8:0] DescAddressLowBits = 9'h40;
+  localparam logic [8:0] DescAddressHighLow = 9'h1c0;
+  localparam logic [8:0] DescAddressHighBits = 9'h20;
+  localparam logic [8:0] DescTokensLow = 9'h1e0;
+  localparam logic [8:0] DescTokensBits = 9'h10;
 
-  typedef struct packed {
-    logic [63:0] reserved0;
-    logic [63:0] pattern;
-  } desc_fill_t;
+  localparam logic [6:0] CompletionTagLow = 7'h0;
+  localparam logic [6:0] CompletionTagBits = 7'h10;
+  localparam logic [6:0] CompletionStatusLow = 7'h10;
+  localparam logic [6:0] CompletionStatusBits = 7'h10;
+  localparam logic [6:0] CompletionResultLow = 7'h20;
+  localparam logic [6:0] CompletionResultBits = 7'h20;
+  localparam logic [6:0] CompletionCrcLow = 7'h40;
+  localparam logic [6:0] CompletionCrcBits = 7'h20;
 
-  typedef struct packed {
-    logic [63:0] reserved1;
-    logic [31:0] step;
-    logic [23:0] reserved0;
-    logic [7:0] hint;
-  } desc_hint_t;
+  localparam logic [9:0] TelemetryStepLow = 10'h0;
+  localparam logic [9:0] TelemetryStepBits = 10'h20;
+  localparam logic [9:0] TelemetryBlocksLow = 10'h20;
+  localparam logic [9:0] TelemetryBlocksBits = 10'h20;
+  localparam logic [9:0] TelemetrySharedLow = 10'h40;
+  localparam logic [9:0] TelemetrySharedBits = 10'h20;
+  localparam logic [9:0] TelemetryWeightsLow = 10'h60;
+  localparam logic [9:0] TelemetryWeightsBits = 10'h20;
+  localparam logic [9:0] TelemetryThresholdsLow = 10'h80;
+  localparam logic [9:0] TelemetryThresholdsBits = 10'h20;
+  localparam logic [9:0] TelemetryWaitingVictimsLow = 10'ha0;
+  localparam logic [9:0] TelemetryWaitingVictimsBits = 10'h10;
+  localparam logic [9:0] TelemetryWaitingPrefetchesLow = 10'hb0;
+  localparam logic [9:0] TelemetryWaitingPrefetchesBits = 10'h10;
+  localparam logic [9:0] TelemetryHitsLow = 10'hc0;
+  localparam logic [9:0] TelemetryHitsBits = 10'h40;
+  localparam logic [9:0] TelemetryMissesLow = 10'h100;
+  localparam logic [9:0] TelemetryMissesBits = 10'h40;
+  localparam logic [9:0] TelemetryInsertedLow = 10'h140;
+  localparam logic [9:0] TelemetryInsertedBits = 10'h40;
+  localparam logic [9:0] TelemetryReplacedLow = 10'h180;
+  localparam logic [9:0] TelemetryReplacedBits = 10'h40;
+  localparam logic [9:0] TelemetryRefusedLow = 10'h1c0;
+  localparam logic [9:0] TelemetryRefusedBits = 10'h40;
+  localparam logic [9:0] TelemetryRemovedLow = 10'h200;
+  localparam logic [9:0] TelemetryRemovedBits = 10'h40;
+  localparam logic [9:0] TelemetryScansLow = 10'h240;
+  localparam logic [9:0] TelemetryScansBits = 10'h40;
+  localparam logic [9:0] TelemetryVictimsLow = 10'h280;
+  localparam logic [9:0] TelemetryVictimsBits = 10'h40;
+  localparam logic [9:0] TelemetryPrefetchesLow = 10'h2c0;
+  localparam logic [9:0] TelemetryPrefetchesBits = 10'h40;
+  localparam logic [9:0] TelemetryBytesReadLow = 10'h300;
+  localparam logic [9:0] TelemetryBytesReadBits = 10'h40;
+  localparam logic [9:0] TelemetryBytesWrittenLow = 10'h340;
+  localparam logic [9:0] TelemetryBytesWrittenBits = 10'h40;
+  localparam logic [9:0] TelemetryFailuresLow = 10'h380;
+  localparam logic [9:0] TelemetryFailuresBits = 10'h40;
 
-  typedef struct packed {
-    logic [71:0] reserved0;
-    logic [7:0] hysteresis;
-    logic [7:0] prefetch;
-    logic [7:0] evict;
-    logic [7:0] durability;
-    logic [7:0] step_weight;
-    logic [7:0] frequency;
-    logic [7:0] recency;
-  } desc_weights_t;
-
-  typedef struct packed {
-    logic [119:0] reserved0;
-    logic [7:0] report;
-  } desc_telemetry_t;
-
-  typedef struct packed {
-    logic [15:0] reserved0;
-    logic [15:0] tokens;
-    logic [31:0] address_high;
-    logic [63:0] address_low;
-    logic [127:0] argument;
-    logic [63:0] dst_offset;
-    logic [63:0] src_offset;
-    logic [31:0] dst_region;
-    logic [31:0] src_region;
-    logic [31:0] length;
-    logic [15:0] tag;
-    logic [7:0] flags;
-    logic [7:0] opcode;
-  } desc_t;
-
-  typedef struct packed {
-    logic [31:0] reserved0;
-    logic [31:0] crc;
-    logic [31:0] result;
-    logic [15:0] status;
-    logic [15:0] tag;
-  } completion_t;
-
-  typedef struct packed {
-    logic [63:0] reserved0;
-    logic [63:0] failures;
-    logic [63:0] bytes_written;
-    logic [63:0] bytes_read;
-    logic [63:0] prefetches;
-    logic [63:0] victims;
-    logic [63:0] scans;
-    logic [63:0] removed;
-    logic [63:0] refused;
-    logic [63:0] replaced;
-    logic [63:0] inserted;
-    logic [63:0] misses;
-    logic [63:0] hits;
-    logic [15:0] waiting_prefetches;
-    logic [15:0] waiting_victims;
-    logic [31:0] thresholds;
-    logic [31:0] weights;
-    logic [31:0] shared;
-    logic [31:0] blocks;
-    logic [31:0] step;
-  } telemetry_t;
-
-  typedef struct packed {
-    logic [31:0] score;
-    logic [31:0] address_high;
-    logic [63:0] address_low;
-  } candidate_t;
+  localparam logic [6:0] CandidateAddressLowLow = 7'h0;
+  localparam logic [6:0] CandidateAddressLowBits = 7'h40;
+  localparam logic [6:0] CandidateAddressHighLow = 7'h40;
+  localparam logic [6:0] CandidateAddressHighBits = 7'h20;
+  localparam logic [6:0] CandidateScoreLow = 7'h60;
+  localparam logic [6:0] CandidateScoreBits = 7'h20;
 
   // Bits that a descriptor of each opcode may set, and what flags add.
   localparam logic [511:0] MaskNop = 512'hffff00ff;

@@ -2,8 +2,8 @@
 // written as a whole.
 //
 // Ports: `add_i` poisons a line, in vain if there are too many; a range of bytes, and in the next
-// cycle whether it holds a poisoned byte; `written_i` takes out what the range of this cycle covers.
-// Trusts that a range does not pass the end of the address space.
+// cycle whether it holds a poisoned byte; `written_i` takes out what the range covers in this
+// cycle. Trusts that a range does not pass the end of the address space.
 module speckv_poison #(
   parameter int Entries = 4
 ) (

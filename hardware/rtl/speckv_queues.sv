@@ -21,6 +21,7 @@ module speckv_queues #(
   input  logic         clear_i,
   output logic         idle_o,
   output logic         busy_o,
+  output logic         quiet_o,            // nothing to do until the host speaks
   input  logic         request_i,
   input  logic         write_i,
   input  logic [18:0]  address_i,
@@ -297,6 +298,8 @@ module speckv_queues #(
   assign failed_o         = state_q == Done && !ok;
   assign idle_o           = state_q == Idle;
   assign busy_o           = sweep_q;
+  assign quiet_o          = idle_o && !sweep_q && !host_q && (marked_q == '0 || !enable_i)
+                            && waiting_q == '0;
 
   // Where the rings' entries lie: computed in Look and Outcome, used in the states behind them.
   assign slot      = (state_q == Outcome ? completed : fetched) & (depth - 32'd1);
@@ -313,7 +316,7 @@ module speckv_queues #(
   logic [31:0] lap;
   assign lap     = completed >> depth_log2;
   assign entry_o = {32'd0, ok ? crc_q : 32'd0, ok ? result_q : 32'd0, code_q, !lap[0],
-                    command_o[31:16]};
+                    command_o[speckv_pkg::DescTagLow +: 16]};
 
   assign card_word = {state_q == Decide && wants_wait, raised_o, state_q == Done,
                       state_q == Taken};
@@ -321,7 +324,8 @@ module speckv_queues #(
 
   // ---- errors -----------------------------------------------------------------------------------
   logic [15:0] tag;
-  assign tag           = cause_q == speckv_pkg::QueueCauseCompletionLost ? command_o[31:16] : 16'd0;
+  assign tag = cause_q == speckv_pkg::QueueCauseCompletionLost
+               ? command_o[speckv_pkg::DescTagLow +: 16] : 16'd0;
   assign error_valid_o = blame_q || state_q == Fail;
   assign error_entry_o = blame_q ? {32'd0, 16'd0, {(8-Bits){1'b0}}, host_queue,
                                     speckv_pkg::QueueCauseBadSetup}

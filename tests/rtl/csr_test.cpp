@@ -25,6 +25,9 @@ class Csr : public ::testing::Test {
   Csr() {
     sim_->request_i = sim_->error_valid_i = sim_->fatal_valid_i = 0;
     sim_->invalidate_done_i = sim_->reset_done_i = 0;
+    sim_->memory_bytes_i = 0x123456789000;
+    sim_->more_i = 0;
+    sim_->more_count_i = 0;
     for (std::uint32_t& word : sim_->count_i.m_storage)
       word = 0;
     sim_.reset();
@@ -193,7 +196,12 @@ TEST_F(Csr, CountersShowTheSnapshot) {
       std::uint32_t& word = sim_->count_i.m_storage[n / 4];
       word = (word & ~(0xffU << 8 * (n % 4))) | std::uint32_t{add} << 8 * (n % 4);
     }
+    sim_->more_i = static_cast<std::uint8_t>(random() % 32);
+    sim_->more_count_i = static_cast<std::uint32_t>(random());
+    counted[sim_->more_i] += sim_->more_i < 22 ? sim_->more_count_i : 0;
+    if (sim_->more_i >= 22) sim_->more_count_i = 0;
     tick();
+    sim_->more_count_i = 0;
     for (std::uint32_t& word : sim_->count_i.m_storage)
       word = 0;
     if (random() % 50 == 0) {
