@@ -305,8 +305,13 @@ TEST_P(EngineConformance, every_bit_that_must_be_zero_is_looked_at) {
       if (std::memcmp(copy, again, sizeof copy) == 0) bad.push_back(d);
     }
     const auto told = run(*queue_, bad);
-    for (std::size_t i = 0; i < bad.size(); ++i)
-      ASSERT_EQ(told[i].answer, Answer::bad_desc) << "opcode " << opcode << " case " << i;
+    for (std::size_t i = 0; i < bad.size(); ++i) {
+      // A flag that the registers do not offer is said to be that.
+      const bool named = (bad[i].flags & flag::kNamed) != 0;
+      const bool offered = !named || facts_.has(feature::kDirectory);
+      ASSERT_EQ(told[i].answer, offered ? Answer::bad_desc : Answer::unsupported)
+          << "opcode " << opcode << " case " << i;
+    }
     EXPECT_GT(bad.size(), 6U);
   }
   EXPECT_TRUE(host_is(before));
@@ -432,10 +437,13 @@ TEST_P(EngineConformance, what_was_prefetched_reads_as_what_was_written_last) {
 
 TEST_P(EngineConformance, many_threads_each_get_every_answer_once) {
   constexpr int kThreads = 8;
-  const bool alone = std::string_view(GetParam().name) == "model";  // for one thread
+  const std::string_view name = GetParam().name;
+  const bool simulated = name.starts_with("rtl");
+  const bool alone = name == "model" || simulated;  // for one thread
   // A card's doorbells are no memory: behind a simulated bus each of them takes its time.
-  const double all = facts_.has(feature::kNeedKick) ? 3e5 : 1e5;
-  const auto count = std::max<std::uint64_t>(2000, scaled(all) / kThreads);
+  const double all = facts_.has(feature::kNeedKick) ? 3e5 : simulated ? 1e4 : 1e5;
+  const auto count =
+      std::max<std::uint64_t>(simulated ? 150 : 2000, scaled(all) / kThreads);
   std::vector<std::unique_ptr<QueueUnderTest>> queues;
   for (int i = 0; i < kThreads; ++i)
     queues.push_back(engine_->open_queue(kTenant, 6));

@@ -27,6 +27,12 @@ constexpr std::uint64_t kCardBytes = 1U << 20, kHostBytes = 256U << 10;
 #ifdef SPECKV_DRIVER_ENGINE  // in a guest kernel: tests/guest
 std::unique_ptr<EngineUnderTest> driver_engine();
 inline const EngineCase kEngines[] = {{"driver", driver_engine}};
+#elif defined(SPECKV_RTL_ENGINE)  // tests/rtl
+std::unique_ptr<EngineUnderTest> rtl_engine(bool stalls);
+inline const EngineCase kEngines[] = {
+    {"rtl", [] { return rtl_engine(false); }},
+    {"rtl_stalls", [] { return rtl_engine(true); }},
+};
 #else
 inline const EngineCase kEngines[] = {
     {"model", [] { return engine_on(model_bar0(kCardBytes)); }},

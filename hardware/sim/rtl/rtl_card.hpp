@@ -1,0 +1,35 @@
+// sim/rtl/rtl_card.hpp -- the card's RTL, verilated, as a card.
+//
+// hardware/rtl/speckv_top with a shell around it: a bus to host memory, device memory,
+// and messages that become interrupts. Time passes only while it is called, and stands
+// still while the card has nothing to do.
+#pragma once
+
+#include <memory>
+
+#include "sim/card.hpp"
+
+namespace speckv::sim {
+
+struct RtlOptions {
+  std::uint64_t seed = 1;      // of what registers and memories hold before a reset
+  std::uint32_t latency = 1;   // cycles from an address to its first data
+  bool stalls = false;         // every port at random
+  std::uint32_t budget = 400;  // cycles of one run()
+};
+
+class RtlCard : public Card {
+ public:
+  // Cycles that were simulated.
+  virtual std::uint64_t cycles() const = 0;
+  // Cycles in which an address of host memory was first offered, since this was last
+  // asked; 0: none.
+  virtual std::uint64_t first_host_read() = 0;
+};
+
+// `memory` (a multiple of 4096 bytes) and `port` outlive it; others may store to `memory`
+// too.
+std::unique_ptr<RtlCard> rtl_card(const RtlOptions& options, MutableBytes memory,
+                                  engine::HostPort& port);
+
+}  // namespace speckv::sim
