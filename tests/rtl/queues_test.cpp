@@ -2,51 +2,16 @@
 // every descriptor taken once and in order, every completion in its place with its phase,
 // interrupts as armed, errors of one queue no other's; cycles from doorbell to fetch.
 #include <cstdio>
-#include <deque>
-#include <map>
 #include <optional>
 
 #include <gtest/gtest.h>
 
 #include "Vspeckv_queues.h"
-#include "base/endian.hpp"
-#include "engine/contract.hpp"
+#include "rtl/queues_bench.hpp"
 #include "rtl/sim.hpp"
 
 namespace speckv::rtl {
 namespace {
-
-namespace queue = engine::queue;
-namespace doorbell = engine::doorbell;
-using engine::QueueCause;
-using engine::QueueState;
-
-constexpr std::uint32_t kQueues = 8, kMicrosecond = 10;  // as verilated: cycles
-constexpr std::uint16_t kNoTag = 0xffff;
-
-std::uint32_t queue_register(std::uint32_t q, std::uint32_t offset) {
-  return engine::kQueueWindow + q * engine::kQueueStride + offset;
-}
-std::uint32_t doorbell_register(std::uint32_t q, std::uint32_t offset) {
-  return engine::kDoorbellWindow + q * engine::kDoorbellStride + offset;
-}
-// What the command engine of this bench answers follows from the tag.
-engine::Answer answer_of(std::uint32_t tag) {
-  return static_cast<engine::Answer>(tag % 5 == 0 ? 1 + tag % 4 : 0);
-}
-std::uint32_t hash(std::uint32_t tag) {
-  return tag * 2654435761U + 12345;
-}
-
-// What the host knows of a queue.
-struct Pair {
-  std::uint64_t submission = 0, completion = 0;
-  std::uint32_t depth_log2 = 0, tenant = 0, tail = 0, fetched = 0, completed = 0, arm = 0;
-  bool on = false;
-  std::uint32_t interrupts = 0, expected_interrupts = 0;
-  std::deque<std::uint16_t> submitted, taken;  // tags
-  std::uint32_t depth() const { return 1U << depth_log2; }
-};
 
 class Queues : public ::testing::Test {
  protected:
@@ -115,6 +80,10 @@ class Queues : public ::testing::Test {
     if (done) s->written_valid_i = 0;
   }
 
+  void ticks(std::uint64_t count) {
+    for (; count > 0; --count)
+      tick();
+  }
   std::uint32_t access(std::uint32_t address, bool write, std::uint32_t value) {
     auto& s = *sim_;
     s->request_i = 1;
@@ -190,8 +159,7 @@ class Queues : public ::testing::Test {
       if (all) break;
       tick();
     }
-    for (int i = 0; i < 1000; ++i)
-      tick();
+    ticks(1000);
     for (const Pair& pair : pairs) {
       if (!pair.on) continue;
       EXPECT_EQ(pair.completed, pair.tail);
@@ -308,8 +276,7 @@ TEST_F(Queues, AnswerEverythingOnceWhateverStalls) {
         submit(q, count);
         all += count;
       }
-      for (std::uint64_t n = random() % 30; n > 0; --n)
-        tick();
+      ticks(random() % 30);
       if (HasFailure()) FAIL() << "seed " << seed;
     }
     drain();
@@ -333,8 +300,7 @@ TEST_F(Queues, ResetInTheMiddleStopsOneQueueAndNoOther) {
     enable(1, 4);
     submit(0, 16);
     submit(1, 16);
-    for (std::uint64_t n = random() % 400; n > 0; --n)
-      tick();
+    ticks(random() % 400);
     reset_queue(0);
     const std::uint32_t done = pairs[0].completed;
     EXPECT_EQ(read(queue_register(0, queue::kCompleted)), done);
@@ -411,11 +377,9 @@ TEST_F(Queues, CoalescingWaitsForCompletionsOrTime) {
   submit(1, 1);
   drain();
   EXPECT_EQ(pairs[1].interrupts, 1U);
-  for (std::uint32_t i = 0; i < kMicrosecond * (kMicroseconds - 300); ++i)
-    tick();
+  ticks(kMicrosecond * (kMicroseconds - 300));
   EXPECT_EQ(pairs[1].interrupts, 1U);
-  for (std::uint32_t i = 0; i < kMicrosecond * 300; ++i)
-    tick();
+  ticks(kMicrosecond * 300);
   EXPECT_EQ(pairs[1].interrupts, 2U);
 }
 
@@ -442,8 +406,7 @@ TEST_F(Queues, AnErrorStopsItsQueueAndIsLoggedOnce) {
         fail_write = expected == QueueCause::completion_lost ? 4 : kQueues;
       }
       submit(4, expected == QueueCause::overrun ? 9 : 3);
-      for (int i = 0; i < 1500; ++i)
-        tick();
+      ticks(1500);
       fail_fetch = fail_write = kQueues;
       EXPECT_EQ(state(4), QueueState::error);
       EXPECT_EQ(cause(4), expected);
@@ -501,8 +464,7 @@ TEST_F(Queues, NothingIsServedUntilEnabled) {
   enable(0, 3);
   sim_->operator->()->enable_i = 0;
   submit(0, 8);
-  for (int i = 0; i < 200; ++i)
-    tick();
+  ticks(200);
   EXPECT_EQ(took, 0U);
   sim_->operator->()->enable_i = 1;
   drain();
