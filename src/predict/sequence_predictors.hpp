@@ -1,0 +1,56 @@
+// predict/sequence_predictors.hpp -- the predictors of what comes next in a stream: the
+// LSTM, and the rivals that it is to be told beside.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "cxlspeckv/status.hpp"
+
+#include "predict/lstm_weights.hpp"
+#include "predict/predictor.hpp"
+
+namespace speckv::predict {
+
+// One step in whole numbers a symbol. The weights have to be of symbols (invalid_argument
+// otherwise) and are shared.
+Result<std::unique_ptr<SequencePredictor>> make_lstm_predictor(
+    std::shared_ptr<const Int8Weights> weights, std::uint32_t streams);
+
+// What followed the last `order` symbols (0..5) most often, in all streams together;
+// where too little followed them, fewer symbols. Learns as it observes, until `learn` is
+// false. Tables of `contexts` rows an order, a power of two.
+class NgramPredictor final : public SequencePredictor {
+ public:
+  static constexpr std::uint32_t kMostOrder = 5;
+  NgramPredictor(std::uint32_t order, std::uint32_t streams,
+                 std::uint32_t contexts = 1U << 16);
+  ~NgramPredictor() override;
+
+  void observe(StreamId stream, std::uint32_t symbol) noexcept override;
+  std::size_t predict(StreamId stream, std::span<Candidate> best) const noexcept override;
+  void forget(StreamId stream) noexcept override;
+  void learn(bool on) noexcept;
+
+ private:
+  struct Tables;
+  std::unique_ptr<Tables> tables_;
+};
+
+// What followed the longest suffix (8, 4 or 2 symbols) of a stream when it was in that
+// stream before; of the last 4,096 symbols.
+class SuffixPredictor final : public SequencePredictor {
+ public:
+  explicit SuffixPredictor(std::uint32_t streams);
+  ~SuffixPredictor() override;
+
+  void observe(StreamId stream, std::uint32_t symbol) noexcept override;
+  std::size_t predict(StreamId stream, std::span<Candidate> best) const noexcept override;
+  void forget(StreamId stream) noexcept override;
+
+ private:
+  struct Streams;
+  std::unique_ptr<Streams> streams_;
+};
+
+}  // namespace speckv::predict
