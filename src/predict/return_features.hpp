@@ -15,7 +15,12 @@ using ReturnFeatures = std::array<float, kReturnFeatures>;  // each of -1..1
 
 // Contexts, from coarse to fine, of several points of view.
 inline constexpr std::size_t kViews = 6, kViewLevels = 3;
-using ReturnKeys = std::array<std::array<std::uint64_t, kViewLevels>, kViews>;
+// Single facts, and pairs of facts, whose effects are added up.
+inline constexpr std::size_t kTerms = 43;
+struct ReturnKeys {
+  std::array<std::array<std::uint64_t, kViewLevels>, kViews> views{};
+  std::array<std::uint64_t, kTerms> terms{};
+};
 
 // A session's past. A value type.
 class SessionHistory {
@@ -29,6 +34,7 @@ class SessionHistory {
  private:
   ReturnFeatures features(const Completion& request) const noexcept;
   ReturnKeys keys(const Completion& request) const noexcept;
+  std::array<std::uint64_t, kTerms> terms(const Completion& request) const noexcept;
   std::uint32_t new_tokens(const Completion& request) const noexcept;
   double mean_log() const noexcept;
 

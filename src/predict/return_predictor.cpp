@@ -8,18 +8,19 @@
 
 #include "predict/recent_table.hpp"
 #include "predict/return_network.hpp"
+#include "predict/return_regression.hpp"
 #include "predict/return_table.hpp"
 
 namespace speckv::predict {
 namespace {
 
-constexpr std::size_t kNetwork = kViews, kExperts = kViews + 1;
+constexpr std::size_t kRegression = kViews, kNetwork = kViews + 1, kExperts = kViews + 2;
 constexpr double kForget = 0.995;    // of an expert's loss, an outcome
 constexpr double kSharpness = 0.03;  // of the mix, per nat lost lately
 // From this gap class on, every second one that an open wait comes to makes a lesson.
 constexpr std::size_t kTold = 4;
-constexpr double kNetworkShare = kViews;  // the network counts for as many views
-constexpr double kLeast = 1e-6;           // probability, before its logarithm is taken
+constexpr double kShare = kViews;  // regression and network count for as many views
+constexpr double kLeast = 1e-6;    // probability, before its logarithm is taken
 
 struct Session {
   SessionHistory history;
@@ -80,6 +81,7 @@ class LearnedReturn final : public ReturnPredictor {
     s.history.complete(sane, features, s.keys);
     const auto counted = table_.predict(s.keys);
     std::copy(counted.begin(), counted.end(), s.said.begin());
+    s.said[kRegression] = regression_.predict(s.keys);
     if (network_ != nullptr) s.said[kNetwork] = network_->step(s.memory, features);
     s.mixed = mix(s.said);
     s.waiting = true;
@@ -97,7 +99,7 @@ class LearnedReturn final : public ReturnPredictor {
     const double gap = std::max(0.0, now - s->since);
     const std::size_t k = std::clamp(gap_class(gap), s->reached, kGaps - 1);
     survive(*s, k);
-    table_.learn(s->keys, k, true);
+    learn(*s, k, true);
     settle(session, *s, k);
     s->history.returned(gap);
   }
@@ -139,10 +141,15 @@ class LearnedReturn final : public ReturnPredictor {
     }
   }
 
+  void learn(const Session& s, std::size_t k, bool ended) noexcept {
+    table_.learn(s.keys, k, ended);
+    regression_.learn(s.keys, k, ended);
+  }
+
   // The wait outlasted the classes before k.
   void survive(Session& s, std::size_t k) noexcept {
     for (; s.reached < k; ++s.reached)
-      table_.learn(s.keys, s.reached, false);
+      learn(s, s.reached, false);
   }
 
   void settle(SessionId id, Session& s, std::size_t happened) noexcept {
@@ -170,7 +177,7 @@ class LearnedReturn final : public ReturnPredictor {
     double sum = 0, all = 0;
     for (std::size_t i = 0; i < experts_; ++i)
       sum += weight[i] =
-          (i == kNetwork ? kNetworkShare : 1) * std::exp(kSharpness * (least - loss_[i]));
+          (i >= kRegression ? kShare : 1) * std::exp(kSharpness * (least - loss_[i]));
     std::array<double, kReturnClasses> p;
     for (std::size_t k = 0; k < kReturnClasses; ++k) {
       double log = 0;
@@ -187,6 +194,7 @@ class LearnedReturn final : public ReturnPredictor {
   RecentTable<Session> sessions_;
   std::vector<Waits> waits_;
   ReturnTable table_;
+  ReturnRegression regression_;
   ReturnNetwork* const network_;
   const std::size_t experts_;
   std::array<double, kExperts> loss_{};

@@ -48,7 +48,7 @@ std::array<ReturnDistribution, kViews> ReturnTable::predict(
   std::array<ReturnDistribution, kViews> to;
   for (std::size_t v = 0; v < kViews; ++v) {
     Hazards hazards = common;
-    for (const std::uint64_t key : keys[v]) {
+    for (const std::uint64_t key : keys.views[v]) {
       if (const Row* row = find(key)) refine(hazards, *row);
     }
     double left = 1;
@@ -72,7 +72,7 @@ void ReturnTable::count(Row& row, std::size_t reached, bool ended) noexcept {
 void ReturnTable::learn(const ReturnKeys& keys, std::size_t reached,
                         bool ended) noexcept {
   count(all_, reached, ended);
-  for (const auto& view : keys) {
+  for (const auto& view : keys.views) {
     for (const std::uint64_t key : view)
       count(take(key), reached, ended);
   }
