@@ -149,6 +149,7 @@ class BlockTable {
   Copy copy_of(BlockKey key, std::uint32_t tier, std::uint32_t entry) const noexcept;
   Copy victim_at(std::uint32_t tier, Slot slot) const noexcept;
   bool in_other_tier(const Entry& entry, std::uint32_t tier) const noexcept;
+  bool entry_is_listed(std::uint32_t entry) const noexcept;
   bool slot_is_sound(std::uint32_t entry, std::uint32_t tier) const noexcept;
   bool must_demote(std::uint32_t entry, std::uint32_t tier) const noexcept;
   bool may_drop(std::uint32_t entry, std::uint32_t tier) const noexcept;

@@ -90,6 +90,14 @@ bool BlockTable::slot_is_sound(std::uint32_t e, std::uint32_t t) const noexcept 
   return node.entry == e && holds_block(node.state.load(std::memory_order_relaxed));
 }
 
+// Whether a shard's chains can lead there. REQUIRES: no shard's bump is out of range.
+bool BlockTable::entry_is_listed(std::uint32_t e) const noexcept {
+  const std::uint32_t each = mapping_.plan().shard_entries;
+  return e < mapping_.plan().entries &&
+         e % each < mapping_.shard(e / each).bump.load(std::memory_order_relaxed) &&
+         mapping_.entry(e).used.load(std::memory_order_relaxed) != 0;
+}
+
 // Nobody else is attached, so the locks are ours to clear: their words may be damaged
 // too.
 void BlockTable::distrust(std::size_t layouts) {
@@ -128,8 +136,7 @@ void BlockTable::distrust(std::size_t layouts) {
       Node& node = its.node(n);
       const NodeState state = node.state.load();
       if (state == NodeState::unused || state == NodeState::free) continue;
-      const bool sound = state == NodeState::resident && node.entry < plan.entries &&
-                         mapping_.entry(node.entry).used.load() != 0 &&
+      const bool sound = state == NodeState::resident && entry_is_listed(node.entry) &&
                          mapping_.entry(node.entry).slots[t].load() == n + 1 &&
                          node.units <= its.geometry.units &&
                          node.frame_bytes <= node.units * its.geometry.unit;
