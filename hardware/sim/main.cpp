@@ -1,4 +1,6 @@
 // speckv_card: the golden model as a PCI card for QEMU's vfio-user-pci. docs/driver.md.
+// speckv_rtl_card is the same with the verilated RTL (SPECKV_RTL_CARD), which has no
+// faults.
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -11,6 +13,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#ifdef SPECKV_RTL_CARD
+#include "sim/rtl/rtl_card.hpp"
+#endif
 #include "sim/vfio_user.hpp"
 
 namespace speckv::sim {
@@ -62,9 +67,14 @@ int serve(const Options& options) {
   if (!memory.is_open() || ::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0) {
     return complain("card memory");
   }
-  const auto make = [&](MutableBytes at, engine::HostPort& port) {
+  const auto make = [&](MutableBytes at,
+                        engine::HostPort& port) -> std::unique_ptr<Card> {
+#ifdef SPECKV_RTL_CARD
+    return rtl_card({.budget = 2000}, at, port);
+#else
     return options.fault == Fault::none ? golden_card(at, port)
                                         : faulty_card(options.fault, at, port);
+#endif
   };
   const auto function = PciFunction::create(std::move(memory), bytes, make);
   if (!function) return complain("card memory");
@@ -86,12 +96,14 @@ int run(int argc, char** argv) {
   app.add_option("--memory", options.memory_mib, "MiB of card memory, a power of two")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+#ifndef SPECKV_RTL_CARD
   const std::map<std::string, Fault> faults{{"none", Fault::none},
                                             {"data", Fault::data},
                                             {"tag", Fault::tag},
                                             {"lost", Fault::lost}};
   app.add_option("--fault", options.fault, "What it does wrong, to test tests")
       ->transform(CLI::CheckedTransformer(faults));
+#endif
   CLI11_PARSE(app, argc, argv);
   if ((options.memory_mib & (options.memory_mib - 1)) != 0) {
     std::fprintf(stderr, "speckv_card: --memory is a power of two\n");

@@ -1,9 +1,11 @@
-// The card's RTL as an engine of the conformance suite, with and without stalls.
+// The card's RTL as an engine of the conformance suite: alone, with and without stalls,
+// and as a PCI function behind a socket.
 #include <array>
 #include <map>
 
 #include "sim/rtl/rtl_card.hpp"
 #include "support/engine_fixture.hpp"
+#include "support/vfio_user_bar0.hpp"
 
 namespace speckv::test {
 namespace {
@@ -82,6 +84,13 @@ std::unique_ptr<EngineUnderTest> rtl_engine(bool stalls) {
   const sim::RtlOptions options{
       .seed = 7, .latency = stalls ? 20U : 1U, .stalls = stalls};
   return engine_on(std::make_unique<RtlBar0>(kCardBytes, options));
+}
+
+std::unique_ptr<EngineUnderTest> rtl_pci_engine() {
+  return engine_on(
+      vfio_user_bar0(kCardBytes, [](MutableBytes memory, engine::HostPort& port) {
+        return sim::rtl_card({}, memory, port);
+      }));
 }
 
 }  // namespace speckv::test

@@ -29,9 +29,11 @@ std::unique_ptr<EngineUnderTest> driver_engine();
 inline const EngineCase kEngines[] = {{"driver", driver_engine}};
 #elif defined(SPECKV_RTL_ENGINE)  // tests/rtl
 std::unique_ptr<EngineUnderTest> rtl_engine(bool stalls);
+std::unique_ptr<EngineUnderTest> rtl_pci_engine();
 inline const EngineCase kEngines[] = {
     {"rtl", [] { return rtl_engine(false); }},
     {"rtl_stalls", [] { return rtl_engine(true); }},
+    {"rtl_vfio_user", rtl_pci_engine},
 };
 #else
 inline const EngineCase kEngines[] = {

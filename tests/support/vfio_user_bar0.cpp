@@ -37,13 +37,13 @@ bool receive_all(int socket, MutableBytes to) {
 
 }  // namespace
 
-VfioUserClient::VfioUserClient(std::uint64_t memory_bytes) {
+VfioUserClient::VfioUserClient(std::uint64_t memory_bytes,
+                               const sim::PciFunction::MakeCard& make) {
   int ends[2] = {-1, -1};
   EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
   socket_ = File(ends[0]);
   theirs_ = File(ends[1]);
-  function_ =
-      sim::PciFunction::create(memory_file(memory_bytes), memory_bytes, sim::golden_card);
+  function_ = sim::PciFunction::create(memory_file(memory_bytes), memory_bytes, make);
   server_ = std::thread([this] {
     served_ = sim::VfioUser(theirs_, *function_).serve();
     theirs_ = File();  // whoever still asks is told
@@ -122,7 +122,8 @@ enum Command : std::uint16_t { kDmaMap = 2, kSetIrqs = 8, kRead = 9, kWrite = 10
 
 class VfioUserBar0 final : public Bar0 {
  public:
-  explicit VfioUserBar0(std::uint64_t memory_bytes) : client_(memory_bytes) {
+  VfioUserBar0(std::uint64_t memory_bytes, const sim::PciFunction::MakeCard& make)
+      : client_(memory_bytes, make) {
     write(VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND,
           Fields().add(std::uint16_t{PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER}));
     for (std::uint32_t i = 0; i < engine::kVectors; ++i) {
@@ -226,7 +227,11 @@ class VfioUserBar0 final : public Bar0 {
 }  // namespace
 
 std::unique_ptr<Bar0> vfio_user_bar0(std::uint64_t memory_bytes) {
-  return std::make_unique<VfioUserBar0>(memory_bytes);
+  return vfio_user_bar0(memory_bytes, sim::golden_card);
+}
+std::unique_ptr<Bar0> vfio_user_bar0(std::uint64_t memory_bytes,
+                                     const sim::PciFunction::MakeCard& make) {
+  return std::make_unique<VfioUserBar0>(memory_bytes, make);
 }
 
 }  // namespace speckv::test

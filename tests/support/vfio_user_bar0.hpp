@@ -16,7 +16,8 @@ namespace speckv::test {
 // the test. Any thread may ask.
 class VfioUserClient {
  public:
-  explicit VfioUserClient(std::uint64_t memory_bytes);
+  explicit VfioUserClient(std::uint64_t memory_bytes,
+                          const sim::PciFunction::MakeCard& make = sim::golden_card);
   ~VfioUserClient();
   VfioUserClient(const VfioUserClient&) = delete;
   VfioUserClient& operator=(const VfioUserClient&) = delete;
@@ -41,6 +42,10 @@ class VfioUserClient {
   std::thread server_;
   bool served_ = false;
 };
+
+// As vfio_user_bar0() of engine_under_test.hpp, with another card.
+std::unique_ptr<Bar0> vfio_user_bar0(std::uint64_t memory_bytes,
+                                     const sim::PciFunction::MakeCard& make);
 
 // A body, field by field.
 class Fields {
