@@ -150,7 +150,9 @@ static void speckv_soft_work(struct work_struct *work)
 
 static int speckv_soft_rings_alloc(struct speckv_queue *queue)
 {
-	queue->descs = vmalloc_user(PAGE_ALIGN(speckv_ring_bytes(queue->depth)) + PAGE_SIZE);
+	/* Counts as the program's, in its cgroup; what vmalloc_user() gives would not. */
+	queue->descs = __vmalloc(PAGE_ALIGN(speckv_ring_bytes(queue->depth)) + PAGE_SIZE,
+				 GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	if (!queue->descs)
 		return -ENOMEM;
 	queue->cpls = (struct speckv_cpl *)(queue->descs + queue->depth);
@@ -165,15 +167,24 @@ static void speckv_soft_rings_free(struct speckv_queue *queue)
 	vfree(queue->descs);
 }
 
+static int speckv_soft_map(struct vm_area_struct *vma, void *from)
+{
+	unsigned long at;
+	int error = 0;
+
+	for (at = vma->vm_start; at < vma->vm_end && !error; at += PAGE_SIZE, from += PAGE_SIZE)
+		error = vm_insert_page(vma, at, vmalloc_to_page(from));
+	return error;
+}
+
 static int speckv_soft_rings_map(struct speckv_queue *queue, struct vm_area_struct *vma)
 {
-	return remap_vmalloc_range(vma, queue->descs, 0);
+	return speckv_soft_map(vma, queue->descs);
 }
 
 static int speckv_soft_doorbell_map(struct speckv_queue *queue, struct vm_area_struct *vma)
 {
-	return remap_vmalloc_range(vma, queue->descs,
-				   PAGE_ALIGN(speckv_ring_bytes(queue->depth)) >> PAGE_SHIFT);
+	return speckv_soft_map(vma, queue->doorbell);
 }
 
 static int speckv_soft_memory_map(struct speckv_region *region, struct vm_area_struct *vma)
