@@ -36,9 +36,9 @@ struct Arguments {
   std::uint64_t evict = kNotGiven, prefetch = kNotGiven, hysteresis = kNotGiven;
   std::string action{}, key{}, value{};
   // Traces: what is read, and how; what they are replayed on.
-  std::string trace{}, format{}, part = "all";
+  std::string trace{}, format{}, part = "all", tiers{}, policy = "lru";
   std::uint64_t block_tokens = 512, seed = 7, kv_bytes = 131072;
-  double window = 6048, longest = 1e6, share = 1;
+  double window = 21600, longest = 1e6, share = 1, warm_up = 0.2;
 };
 
 struct Option {

@@ -16,18 +16,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-Result<std::string> contents(const std::string& name) {
-  std::ifstream file;
-  if (name != "-") {
-    file.open(name, std::ios::binary);
-    if (!file) return Status(Code::not_found, "cannot read " + name);
-  }
-  std::istream& in = name == "-" ? std::cin : file;
-  std::string text(std::istreambuf_iterator<char>(in), {});
-  if (in.bad()) return Status(Code::io_error, "cannot read " + name);
-  return text;
-}
-
 double rounded(double value, double per_unit = 1000) {
   return std::round(value * per_unit) / per_unit;
 }
@@ -94,6 +82,18 @@ int convert(const trace::Trace& recording, const Arguments& arguments) {
 
 }  // namespace
 
+Result<std::string> contents(const std::string& name) {
+  std::ifstream file;
+  if (name != "-") {
+    file.open(name, std::ios::binary);
+    if (!file) return Status(Code::not_found, "cannot read " + name);
+  }
+  std::istream& in = name == "-" ? std::cin : file;
+  std::string text(std::istreambuf_iterator<char>(in), {});
+  if (in.bad()) return Status(Code::io_error, "cannot read " + name);
+  return text;
+}
+
 Result<trace::Trace> recorded(const Arguments& arguments, std::uint64_t seed) {
   auto text = contents(arguments.trace);
   if (!text.ok()) return text.error();
@@ -118,6 +118,9 @@ Result<trace::Trace> recorded(const Arguments& arguments, std::uint64_t seed) {
 }
 
 int trace(const Arguments& arguments) {
+  if (arguments.action == "compare") return compare_trace(arguments);
+  if (arguments.action != "info" && arguments.action != "convert")
+    return replay_trace(arguments);
   const auto recording = recorded(arguments, arguments.seed);
   if (!recording.ok()) return fail(recording.error());
   return arguments.action == "info" ? info_of(*recording, arguments)

@@ -16,7 +16,7 @@ struct ReadOptions {
   std::uint32_t block_tokens = 512;  // of formats that leave it open (agents)
   // Sessions of agents have no common clock: each begins at a moment drawn uniformly
   // from [0, window) seconds.
-  double window = 6048;
+  double window = 21600;
   std::uint64_t seed = 7;
 };
 

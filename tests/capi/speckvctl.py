@@ -257,6 +257,45 @@ def traces_are_read_told_and_converted(folder):
     call("trace", "info", "--trace", folder / "none", status=1)
 
 
+NODE = """name = "n"
+[[tier]]
+name = "top"
+capacity = "128M"
+gigabytes_per_second = 1
+[[tier]]
+name = "low"
+capacity = "1G"
+link = "cxl"
+"""
+
+
+def traces_are_replayed_and_policies_compared(folder):
+    node, source, page = folder / "node.toml", folder / "long.txt", folder / "page.html"
+    node.write_text(NODE, encoding="utf-8")
+    source.write_text("".join(f"S s{i} 1 2 2\nR 0 512 4 1000 0 x t t 0 -1 0 1-8\nR 20000 640 4 1000 0 x t t 0 0 8 9-10\n"
+                              for i in range(6)), encoding="utf-8")
+    on = ["--trace", source, "--tiers", node, "--window", "20", "--warm-up", "0.001"]
+    told = ask("trace", "replay", *on)
+    assert (told["requests"], told["policy"], told["node"]) == (12, "lru", "n"), told
+    assert told["stall_seconds"] > 0 and told == ask("trace", "replay", *on), told
+    best = ask("trace", "oracle", *on)
+    assert best["stall_seconds"] <= told["stall_seconds"], (best, told)
+    assert best["best_hit_rate_by_percent"]["20"] > 0
+    compared = ask("trace", "compare", *on, "--count", "3", "--output", page)
+    rows = {row["policy"]: row for row in compared["policies"]}
+    assert compared["seeds"] == 3 and rows["lru"]["cut"] == 0 and len(rows) == 13, compared
+    assert rows["lru"]["stall_seconds"] == told["stall_seconds"]
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<svg") == text.count("</svg>") == 3 and "<script" not in text
+    assert len(call("trace", "compare", *on).splitlines()) == 14
+    for change, words in ((("1G", "x"), []), (("1G", "0"), []), (('"cxl"', '"wire"'), []), (("name = \"n\"", "color = 1"), []),
+                          (("capacity", "size"), []), (("[[tier]]", "[tier"), []), (("", ""), ["--policy", "mru"])):
+        node.write_text(NODE.replace(*change), encoding="utf-8")
+        call("trace", "replay", *on, *words, status=2)
+    call("trace", "replay", "--trace", source, status=2)
+    call("trace", "compare", *on, "--count", "0", status=2)
+
+
 def what_is_generated_is_the_table(folder):
     manual = call("generate", "man")
     for command in COMMANDS:
@@ -292,7 +331,8 @@ with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as te
                   watching_ends_after_its_count,
                   an_engine_takes_steps_and_weights_and_knows_no_blocks,
                   bench_measures_what_keeps_nothing, what_is_no_card_has_no_configuration,
-                  traces_are_read_told_and_converted, what_is_generated_is_the_table, the_exporters_unit_is_a_command_that_works,
+                  traces_are_read_told_and_converted,
+                  traces_are_replayed_and_policies_compared, what_is_generated_is_the_table, the_exporters_unit_is_a_command_that_works,
                   selftest_passes_on_every_device):
         print(" ", claim.__name__, flush=True)
         claim(*[pathlib.Path(temporary)] * claim.__code__.co_argcount)

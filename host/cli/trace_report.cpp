@@ -1,0 +1,130 @@
+// speckvctl trace compare: the table, the document, and one page of HTML without scripts.
+#include <cstdio>
+#include <fstream>
+
+#include "cli/trace.hpp"
+
+namespace speckv::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+std::string number(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+std::string escaped(const std::string& text) {
+  std::string safe;
+  for (const char c : text) {
+    if (c == '<') {
+      safe += "&lt;";
+    } else if (c == '&') {
+      safe += "&amp;";
+    } else {
+      safe += c;
+    }
+  }
+  return safe;
+}
+
+// Bars, one a row: a length of at most 1 and what stands beside it.
+std::string bars(const Report& report, const std::string& title,
+                 const std::vector<std::pair<double, std::string>>& values) {
+  constexpr int kRow = 22, kLeft = 150, kWidth = 420;
+  const int height = static_cast<int>(values.size()) * kRow + 8;
+  std::string svg = "<h2>" + title + "</h2>\n<svg width=\"760\" height=\"" +
+                    std::to_string(height) + "\" role=\"img\">\n";
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const int y = static_cast<int>(i) * kRow + 4;
+    svg += "<text x=\"0\" y=\"" + std::to_string(y + 14) + "\">" +
+           escaped(report.rows[i].name) + "</text><rect x=\"" + std::to_string(kLeft) +
+           "\" y=\"" + std::to_string(y) + "\" width=\"" +
+           number(std::max(0.0, values[i].first) * kWidth, 1) +
+           "\" height=\"16\" fill=\"#4a78b0\"/><text x=\"" +
+           number(kLeft + 6 + std::max(0.0, values[i].first) * kWidth, 1) + "\" y=\"" +
+           std::to_string(y + 14) + "\">" + values[i].second + "</text>\n";
+  }
+  return svg + "</svg>\n";
+}
+
+std::string page(const Report& report) {
+  double most = 1e-9, bytes = 1e-9;
+  for (const Report::Row& row : report.rows) {
+    most = std::max(most, row.stall);
+    bytes = std::max(bytes, row.first["staged_bytes"].get<double>());
+  }
+  std::vector<std::pair<double, std::string>> stall, hits, staged;
+  std::string rows;
+  for (const Report::Row& row : report.rows) {
+    stall.emplace_back(row.stall / most,
+                       number(row.stall, 1) + " s \u00b1 " + number(row.stall_half, 1));
+    const double rate = row.first["top_hit_rate"].get<double>();
+    hits.emplace_back(rate, number(rate, 3));
+    const double all = row.first["staged_bytes"].get<double>();
+    const double useful = row.first["useful_bytes"].get<double>();
+    staged.emplace_back(all / bytes, number(all / 1e12, 2) + " TB, " +
+                                         (all > 0 ? number(useful / all, 2) : "-") +
+                                         " of it read");
+    rows += "<tr><td>" + escaped(row.name) + "<td>" + escaped(row.help) + "<td>" +
+            number(row.stall, 1) + " \u00b1 " + number(row.stall_half, 1) + "<td>" +
+            number(100 * row.cut, 1) + " \u00b1 " + number(100 * row.cut_half, 1);
+    for (const char* const key : {"stall_p50", "stall_p95", "stall_p99", "top_hit_rate"})
+      rows += "<td>" + number(row.first[key].get<double>(), 3);
+    rows += "</tr>\n";
+  }
+  return "<!doctype html>\n<meta charset=\"utf-8\"><title>" + escaped(report.trace) +
+         "</title>\n<style>body{font:14px sans-serif;margin:2em}td,th{padding:2px "
+         "10px;text-align:left}svg text{font-size:13px}</style>\n<h1>" +
+         escaped(report.trace) + " on node " + escaped(report.node) + ", " +
+         std::to_string(report.seeds) +
+         " seeds</h1>\n<table>\n<tr><th>policy<th>what it does<th>stall, s<th>cut "
+         "against "
+         "lru, %<th>p50, s<th>p95<th>p99<th>hits in the first tier</tr>\n" +
+         rows + "</table>\n" + bars(report, "Stall of all requests", stall) +
+         bars(report, "Shared blocks that were in the first tier", hits) +
+         bars(report, "Bytes fetched ahead", staged);
+}
+
+}  // namespace
+
+int write_report(const Report& report, const Arguments& arguments) {
+  if (!arguments.output.empty()) {
+    std::ofstream file(arguments.output, std::ios::binary);
+    file << page(report) << std::flush;
+    if (!file) return fail(Status(Code::io_error, "cannot write " + arguments.output));
+  }
+  if (arguments.json) {
+    ordered_json rows = ordered_json::array();
+    for (const Report::Row& row : report.rows) {
+      ordered_json one = {{"policy", row.name},
+                          {"mean_stall_seconds", row.stall},
+                          {"stall_half_interval", row.stall_half},
+                          {"cut", row.cut},
+                          {"cut_half_interval", row.cut_half}};
+      one.update(row.first);
+      rows.push_back(one);
+    }
+    print_json("trace", {{"action", "compare"},
+                         {"node", report.node},
+                         {"seeds", report.seeds},
+                         {"policies", rows}});
+    return kDone;
+  }
+  print(column("POLICY", 18) + column("STALL S", 20) + column("CUT %", 16) +
+        column("HITS", 8) + column("STAGED GB", 12) + "READ OF IT\n");
+  for (const Report::Row& row : report.rows) {
+    const double all = row.first["staged_bytes"].get<double>();
+    const double useful = row.first["useful_bytes"].get<double>();
+    print(column(row.name, 18) +
+          column(number(row.stall, 1) + " +- " + number(row.stall_half, 1), 20) +
+          column(number(100 * row.cut, 1) + " +- " + number(100 * row.cut_half, 1), 16) +
+          column(number(row.first["top_hit_rate"].get<double>(), 3), 8) +
+          column(number(all / 1e9, 0), 12) + (all > 0 ? number(useful / all, 2) : "-") +
+          "\n");
+  }
+  return kDone;
+}
+
+}  // namespace speckv::cli

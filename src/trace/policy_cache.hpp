@@ -1,0 +1,98 @@
+// trace/policy_cache.hpp -- a policy of the library over blocks of a trace: the slots of
+// a tier that has so many.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "cxlspeckv/tier.hpp"
+
+#include "trace/trace.hpp"
+
+namespace speckv::trace {
+
+// REQUIRES: capacity > 0, a policy. Not thread-safe.
+class PolicyCache {
+ public:
+  PolicyCache(std::unique_ptr<Policy> policy, std::uint32_t capacity,
+              std::uint32_t distinct_blocks, const std::vector<std::uint32_t>* pins)
+      : policy_(std::move(policy)),
+        pins_(pins),
+        slot_of_(distinct_blocks, kNone),
+        block_in_(capacity),
+        state_(policy_->state_bytes(capacity) / sizeof(Line) + 1),
+        pinned_(*this) {
+    policy_->bind(std::as_writable_bytes(std::span(state_)), capacity, true);
+    for (std::uint32_t slot = capacity; slot > 0; --slot)
+      unused_.push_back(slot - 1);
+  }
+  PolicyCache(const PolicyCache&) = delete;
+  PolicyCache& operator=(const PolicyCache&) = delete;
+  ~PolicyCache() = default;
+
+  bool has(BlockId block) const noexcept { return slot_of_[block] != kNone; }
+  bool full() const noexcept { return unused_.empty(); }
+  void touch(BlockId block) noexcept { policy_->touched(Slot{slot_of_[block]}); }
+  // REQUIRES: !full(), !has(block).
+  void fill(BlockId block) noexcept {
+    const std::uint32_t slot = unused_.back();
+    unused_.pop_back();
+    slot_of_[block] = slot;
+    block_in_[slot] = block;
+    policy_->filled(Slot{slot}, mix(0, block));
+    if (in_use(block)) ++in_use_;
+  }
+  void remove(BlockId block) noexcept {
+    const std::uint32_t slot = std::exchange(slot_of_[block], kNone);
+    policy_->emptied(Slot{slot});
+    if (in_use(block)) --in_use_;
+    unused_.push_back(slot);
+  }
+  // The pins of a block that it has went from none to one, or back.
+  void pinned() noexcept { ++in_use_; }
+  void unpinned() noexcept { --in_use_; }
+  // What the policy gives up, and it is gone; none: everything is pinned.
+  std::optional<BlockId> give_up() noexcept {
+    if (in_use_ == block_in_.size()) return std::nullopt;
+    const auto slot = policy_->victim(pinned_);
+    if (!slot) return std::nullopt;
+    const BlockId block = block_in_[static_cast<std::uint32_t>(*slot)];
+    remove(block);
+    return block;
+  }
+
+ private:
+  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+  struct alignas(64) Line {
+    std::byte bytes[64];
+  };
+  class Pinned final : public PinnedSlots {
+   public:
+    explicit Pinned(const PolicyCache& cache) : cache_(cache) {}
+    bool contains(Slot slot) const noexcept override {
+      return cache_.in_use(cache_.block_in_[static_cast<std::uint32_t>(slot)]);
+    }
+
+   private:
+    const PolicyCache& cache_;
+  };
+
+  bool in_use(BlockId block) const noexcept {
+    return pins_ != nullptr && (*pins_)[block] != 0;
+  }
+
+  std::unique_ptr<Policy> policy_;
+  const std::vector<std::uint32_t>* pins_;
+  std::size_t in_use_ = 0;  // blocks here that are pinned
+  std::vector<std::uint32_t> slot_of_;
+  std::vector<BlockId> block_in_;
+  std::vector<std::uint32_t> unused_;
+  std::vector<Line> state_;
+  Pinned pinned_;
+};
+
+}  // namespace speckv::trace
