@@ -6,6 +6,7 @@
 
 #include "codec/rt_encode.hpp"
 #include "codec/rt_vectors.hpp"
+#include "codec/rt_write.hpp"
 
 namespace speckv::rt512 {
 

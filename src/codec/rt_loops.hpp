@@ -3,6 +3,8 @@
 #pragma once
 
 #include "codec/rt_decode.hpp"
+#include "codec/rt_encode.hpp"
+#include "codec/rt_write.hpp"
 
 namespace speckv {
 namespace {

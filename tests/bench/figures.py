@@ -33,6 +33,7 @@ FIGURES = {
     "rt43_f16_encode": ("coding_bench", 0.25, ">="),
     "hx4096_f16_decode": ("coding_bench", 0.6, ">="),
     "hx4096_f16_encode": ("coding_bench", 0.15, ">="),
+    "lossless_f16_decode_over_zstd1": ("coding_bench", 2.0, ">="),
     "match_ns_per_key": ("match_bench", 200, "<="),
     "memory_beyond_tiers": ("match_bench", 1.0, "<="),  # of 2 % of capacity + 64 MiB
     "lstm_decision": ("predict_bench", 2.5, "<="),  # us, minimum

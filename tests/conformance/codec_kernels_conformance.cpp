@@ -34,7 +34,7 @@ const BlockLayout kLayouts[] = {
     {1, 1, 576, 16, DType::f16, Kind::latent},
     {1, 1, 512, 20, DType::bf16, Kind::latent},
     {1, 5, 80, 18, DType::f16, Kind::kv},  // hx: more units than are decoded at once
-    {1, 2, 7, 5, DType::f16, Kind::kv},  // int8 only, and all tail
+    {1, 2, 7, 5, DType::f16, Kind::kv},    // int8 only, and all tail
     {1, 1, 100, 3, DType::bf16, Kind::latent},
     {1, 2, 300, 6, DType::f16, Kind::kv},  // more channels than lossless takes at once
     {1, 2, 80, 17, DType::f32, Kind::kv},  // lossless only
