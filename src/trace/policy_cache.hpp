@@ -36,6 +36,7 @@ class PolicyCache {
 
   bool has(BlockId block) const noexcept { return slot_of_[block] != kNone; }
   bool full() const noexcept { return unused_.empty(); }
+  std::size_t size() const noexcept { return block_in_.size() - unused_.size(); }
   void touch(BlockId block) noexcept { policy_->touched(Slot{slot_of_[block]}); }
   // REQUIRES: !full(), !has(block).
   void fill(BlockId block) noexcept {
@@ -57,7 +58,7 @@ class PolicyCache {
   void unpinned() noexcept { --in_use_; }
   // What the policy gives up, and it is gone; none: everything is pinned.
   std::optional<BlockId> give_up() noexcept {
-    if (in_use_ == block_in_.size()) return std::nullopt;
+    if (in_use_ == size()) return std::nullopt;
     const auto slot = policy_->victim(pinned_);
     if (!slot) return std::nullopt;
     const BlockId block = block_in_[static_cast<std::uint32_t>(*slot)];

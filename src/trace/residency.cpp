@@ -6,31 +6,47 @@ namespace speckv::trace {
 namespace {
 
 constexpr std::uint8_t kGone = 0xFF;
+// What the first tier holds at most: so many times its capacity, and at least so much.
+constexpr std::uint64_t kInUse = 8, kAtLeast = 4096;
 
 }  // namespace
 
 PolicyResidency::PolicyResidency(const Trace& trace, std::string_view policy,
                                  const std::vector<std::uint32_t>& blocks)
-    : trace_(trace), pins_(trace.distinct_blocks), tier_(trace.distinct_blocks, kGone) {
-  for (const std::uint32_t capacity : blocks)
-    tiers_.push_back(std::make_unique<PolicyCache>(make_policy(policy), capacity,
+    : trace_(trace),
+      capacity_(blocks),
+      pins_(trace.distinct_blocks),
+      tier_(trace.distinct_blocks, kGone) {
+  for (std::size_t t = 0; t < blocks.size(); ++t) {
+    const std::uint64_t most =
+        t == 0 ? std::max(kInUse * blocks[t], kAtLeast) : blocks[t];
+    const auto slots =
+        static_cast<std::uint32_t>(std::min<std::uint64_t>(most, trace.distinct_blocks)) +
+        1;
+    tiers_.push_back(std::make_unique<PolicyCache>(make_policy(policy), slots,
                                                    trace.distinct_blocks, &pins_));
+  }
 }
 
 void PolicyResidency::insert(std::uint32_t tier, BlockId block) {
-  for (; tier < tiers_.size(); ++tier) {
-    PolicyCache& cache = *tiers_[tier];
-    std::optional<BlockId> out;
-    if (cache.full()) {
-      out = cache.give_up();
-      if (!out) continue;  // all of it is in use: past it
-    }
-    cache.fill(block);
-    tier_[block] = static_cast<std::uint8_t>(tier);
-    if (!out) return;
-    block = *out;
+  if (tier == tiers_.size()) {
+    tier_[block] = kGone;
+    return;
   }
-  tier_[block] = kGone;
+  // Room first, so that what comes is no victim.
+  make_room(tier);
+  if (tiers_[tier]->full()) return insert(tier + 1, block);
+  tiers_[tier]->fill(block);
+  tier_[block] = static_cast<std::uint8_t>(tier);
+}
+
+// For one block more, as far as what is in use leaves any.
+void PolicyResidency::make_room(std::uint32_t tier) {
+  while (tiers_[tier]->size() >= capacity_[tier]) {
+    const auto out = tiers_[tier]->give_up();
+    if (!out) return;
+    insert(tier + 1, *out);
+  }
 }
 
 Found PolicyResidency::use(const Request& request, std::uint32_t shared, double /*now*/) {

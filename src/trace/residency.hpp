@@ -29,7 +29,8 @@ class Residency {
   virtual void done(const Request& request, double now) = 0;
 };
 
-// By a policy of the library in each tier.
+// By a policy of the library in each tier. What is in use may be more than the first tier
+// has room for; it then holds nothing else.
 class PolicyResidency final : public Residency {
  public:
   // `blocks`: of each tier. REQUIRES: there is such a policy.
@@ -40,8 +41,10 @@ class PolicyResidency final : public Residency {
 
  private:
   void insert(std::uint32_t tier, BlockId block);
+  void make_room(std::uint32_t tier);
 
   const Trace& trace_;
+  std::vector<std::uint32_t> capacity_;  // blocks, by tier
   std::vector<std::uint32_t> pins_;
   std::vector<std::uint8_t> tier_;  // of each block; kGone
   std::vector<std::unique_ptr<PolicyCache>> tiers_;
