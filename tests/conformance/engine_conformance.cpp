@@ -441,7 +441,7 @@ TEST_P(EngineConformance, many_threads_each_get_every_answer_once) {
   const bool simulated = name.starts_with("rtl");
   const bool alone = name == "model" || simulated;  // for one thread
   // A card's doorbells are no memory: behind a simulated bus each of them takes its time.
-  const double all = facts_.has(feature::kNeedKick) ? 3e5 : simulated ? 1e4 : 1e5;
+  const double all = facts_.has(feature::kNeedKick) ? 3e5 : simulated ? 3e3 : 1e5;
   const auto count =
       std::max<std::uint64_t>(simulated ? 150 : 2000, scaled(all) / kThreads);
   std::vector<std::unique_ptr<QueueUnderTest>> queues;
