@@ -28,8 +28,8 @@ Table made_from(const Definition& definition) noexcept {
   std::array<std::uint16_t, Table::kWindow> window{};
   prefix::fill_table(table.code_length, 7, window);
   for (std::size_t i = 0; i < window.size(); ++i) {
-    table.symbol[i] = static_cast<std::uint8_t>(window[i] >> 8);
-    table.length[i] = static_cast<std::uint8_t>(window[i]);
+    table.symbol[i] = static_cast<std::uint8_t>(window[i]);
+    table.length[i] = static_cast<std::uint8_t>(window[i] >> 8);
   }
   const std::uint32_t escape = table.code_length[Table::kEscape] + table.raw;
   for (std::size_t s = 0; s < codes.size(); ++s) {

@@ -27,7 +27,8 @@ struct Rows {
   std::uint64_t stride;                   // bytes from a row to the next
 };
 
-// By the next kMost bits: the length of the code (low byte) and the symbol (high).
+// By the next kMost bits: the symbol (low byte, to be stored as it is) and the length of
+// its code (high).
 using DecodeTable = std::array<std::uint16_t, 1U << kMost>;
 // By symbol: the code's bits at the top, in the order of the stream; below, its length.
 using EncodeTable = std::array<std::uint64_t, kSymbols>;

@@ -17,9 +17,8 @@ using Counts = std::array<std::uint32_t, kSymbols>;
 
 // Not less than log2(n), by at most 0.02.
 double most_log2(std::uint64_t n) noexcept {
-  const auto exponent = static_cast<int>(std::bit_width(n)) - 1;
-  const double m = static_cast<double>(n) / static_cast<double>(1ULL << exponent) - 1;
-  return exponent + m * (1 + 0.3444 * (1 - m)) + 0.01;
+  const double m = static_cast<double>(n) / static_cast<double>(std::bit_floor(n)) - 1;
+  return static_cast<double>(std::bit_width(n)) - 1 + m * (1 + 0.3444 * (1 - m)) + 0.01;
 }
 
 // Whether no prefix code can bring these symbols below a byte each: by their entropy.

@@ -63,8 +63,8 @@ SPECKV_STREAMS std::uint8_t read_one(const DecodeTable& table, InStream& in) noe
   for (std::uint64_t i = 0; i < 3 && byte + i < in.size; ++i)
     bits |= std::to_integer<std::uint64_t>(in.first[byte + i]) << (8 * i);
   const std::uint16_t entry = table[bits >> in.at % 8 & (table.size() - 1)];
-  in.at += entry & 15;
-  return static_cast<std::uint8_t>(entry >> 8);
+  in.at += entry >> 8;
+  return static_cast<std::uint8_t>(entry);
 }
 
 // While 8 bytes of every stream are left, `kAtOnce` symbols of each are taken from one
@@ -105,9 +105,9 @@ SPECKV_STREAMS void read_streams(const Source (&from)[planes], std::size_t n) no
 #pragma GCC unroll 8
         for (std::uint32_t i = 0; i < kAll; ++i) {
           const std::uint16_t entry = table[i / kStreams][bits[i] & kIndex];
-          bits[i] >>= entry & 63;
+          bits[i] >>= entry >> 8 & 63;
           to[i / kStreams][i % kStreams * kStrip + c + s] =
-              static_cast<std::uint8_t>(entry >> 8);
+              static_cast<std::uint8_t>(entry);
         }
       }
 #pragma GCC unroll 8

@@ -181,7 +181,7 @@ bool fill_table(std::span<const std::uint8_t> lengths, int most,
     std::memcpy(table.data() + size, table.data(), size * sizeof table[0]);
     sorted.for_codes(length, code, at,
                      [&](std::uint32_t symbol, std::uint16_t bits, unsigned of) {
-                       table[bits] = static_cast<std::uint16_t>(of | symbol << 8);
+                       table[bits] = static_cast<std::uint16_t>(symbol | of << 8);
                      });
   }
   return true;

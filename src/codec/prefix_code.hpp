@@ -30,8 +30,8 @@ struct Code {
 bool assign_codes(std::span<const std::uint8_t> lengths, int most,
                   std::span<Code> codes) noexcept;
 
-// For every value of the next `most` bits the length of its code (low byte, to shift by)
-// and the symbol (high). False as above. REQUIRES: table.size() == 2^most.
+// For every value of the next `most` bits the symbol (low byte) and the length of its
+// code (high). False as above. REQUIRES: table.size() == 2^most.
 bool fill_table(std::span<const std::uint8_t> lengths, int most,
                 std::span<std::uint16_t> table) noexcept;
 
