@@ -298,42 +298,27 @@ TEST_F(Faults, UringCommands) {
   });
 }
 
+// Opens a file, reads it (nothing to write) or writes to it, and closes it.
+int use_file(const std::string& name, const std::string& value) {
+  char text[4096];
+  const int file =
+      ::open(name.c_str(), (value.empty() ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
+  if (file < 0) return errno;
+  const int error = errno_of(value.empty() ? ::read(file, text, sizeof text)
+                                           : ::write(file, value.data(), value.size()));
+  ::close(file);
+  return error;
+}
+
 TEST_F(Faults, SysfsAndDebugfs) {
-  for (const std::string name :
-       {"state", "telemetry", "contexts", "w_r", "quota_memory"}) {
-    sweep(name.c_str(), [&](Failing& failing) {
-      char text[4096];
-      return failing.run([&] {
-        const int file = ::open((kSysfs + name).c_str(), O_RDONLY | O_CLOEXEC);
-        if (file < 0) return errno;
-        const int error = errno_of(::read(file, text, sizeof text));
-        ::close(file);
-        return error;
-      });
-    });
-  }
-  for (const std::string name : {"rings", "regions"}) {
-    sweep(name.c_str(), [&](Failing& failing) {
-      char text[4096];
-      return failing.run([&] {
-        const int file = ::open((kDebugfs + name).c_str(), O_RDONLY | O_CLOEXEC);
-        if (file < 0) return errno;
-        const int error = errno_of(::read(file, text, sizeof text));
-        ::close(file);
-        return error;
-      });
-    });
-  }
-  for (const auto& [name, value] :
-       {std::pair<std::string, std::string>("w_r", "64"), {"reset", "1"}}) {
-    sweep((name + " written").c_str(), [&](Failing& failing) {
-      return failing.run([&] {
-        const int file = ::open((kSysfs + name).c_str(), O_WRONLY | O_CLOEXEC);
-        if (file < 0) return errno;
-        const int error = errno_of(::write(file, value.data(), value.size()));
-        ::close(file);
-        return error;
-      });
+  const std::string sysfs = kSysfs, debugfs = kDebugfs;
+  const std::pair<std::string, std::string> files[] = {
+      {sysfs + "state", ""},        {sysfs + "telemetry", ""}, {sysfs + "contexts", ""},
+      {sysfs + "quota_memory", ""}, {debugfs + "rings", ""},   {debugfs + "regions", ""},
+      {sysfs + "w_r", "64"},        {sysfs + "reset", "1"}};
+  for (const auto& file : files) {
+    sweep(file.first.c_str(), [&](Failing& failing) {
+      return failing.run([&] { return use_file(file.first, file.second); });
     });
   }
 }
@@ -379,13 +364,7 @@ TEST_F(Module, Probe) {
   const std::string bind = home.driver + "bind", bound = home.driver + home.device;
   sweep("probe", [&](Failing& failing) {
     EXPECT_TRUE(home.unbind());
-    const int error = failing.run([&] {
-      const int file = ::open(bind.c_str(), O_WRONLY | O_CLOEXEC);
-      if (file < 0) return errno;
-      const int result = errno_of(::write(file, home.device.data(), home.device.size()));
-      ::close(file);
-      return result;
-    });
+    const int error = failing.run([&] { return use_file(bind, home.device); });
     EXPECT_EQ(::access(bound.c_str(), F_OK) == 0, error == 0);
     if (error != 0) {
       EXPECT_TRUE(home.bind());
