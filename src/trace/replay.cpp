@@ -34,13 +34,14 @@ class Replay {
  private:
   struct Session {
     std::uint32_t active = 0;
-    double completes = 0;     // the last of its requests
-    double returns = kNever;  // its next arrival
-    double told = kNever;     // when that is told
+    double completes = 0;    // the last of its requests
+    double returns{kNever};  // its next arrival
+    double told = kNever;    // when that is told
   };
   struct Lane {
     std::optional<Chunk> chunk{};
-    double start = 0, end = kNever;
+    double start = 0;
+    double end{kNever};
   };
 
   double next_event() const;
