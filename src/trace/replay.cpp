@@ -51,7 +51,8 @@ class Replay {
   void displace(const Found& found, std::uint32_t session, double now);
   void stage(double now);
   double top_of(const Agenda& agenda) const {
-    return agenda.empty() ? kNever : agenda.top().at;
+    if (agenda.empty()) return kNever;
+    return agenda.top().at;
   }
 
   const Trace& trace_;
