@@ -86,7 +86,7 @@ def run_pytest(folder, kind, file):
 
 
 def main(words):
-    folder = pathlib.Path(words[0]) / "tests/python"
+    folder = pathlib.Path(words[0]).resolve() / "tests/python"
     folder.mkdir(parents=True, exist_ok=True)
     if words[1:] == ["wheel"]:
         build_wheel(folder)
