@@ -53,7 +53,7 @@ class Lfu final : public Policy {
     --state_->size;
   }
   std::optional<Slot> victim(const PinnedSlots& pinned) noexcept override {
-    for (SlotList& list : state_->lists) {
+    for (const SlotList& list : state_->lists) {
       if (const auto slot = oldest_free(links_, list, pinned)) return slot;
     }
     return std::nullopt;

@@ -77,30 +77,34 @@ class S3Fifo final : public Policy {
   }
 
   // The oldest of the small queue that was used once at most; the others go to the main
-  // queue. What is pinned queues up again.
+  // queue.
   std::optional<Slot> from_small(const PinnedSlots& pinned) noexcept {
-    SlotList& small = memory_.state->small;
-    for (std::uint32_t left = small.size; left > 0; --left) {
-      const Slot slot = *SlotLinks::oldest(small);
-      const bool in_use = pinned.contains(slot);
-      if (!in_use && at(slot).uses <= 1) return slot;
-      memory_.links.remove(small, slot);
-      if (!in_use) at(slot) = {at(slot).block, 1, 0, 0};
-      memory_.links.push_newest(list_of(slot), slot);
+    for (auto slot = SlotLinks::oldest(memory_.state->small); slot;) {
+      const auto next = memory_.links.newer(*slot);
+      if (!pinned.contains(*slot)) {
+        if (at(*slot).uses <= 1) return slot;
+        memory_.links.remove(memory_.state->small, *slot);
+        at(*slot) = {at(*slot).block, 1, 0, 0};
+        memory_.links.push_newest(memory_.state->main, *slot);
+      }
+      slot = next;
     }
     return std::nullopt;
   }
   // The oldest of the main queue that was not used since it was last looked at.
   std::optional<Slot> from_main(const PinnedSlots& pinned) noexcept {
-    SlotList& main = memory_.state->main;
-    for (std::uint64_t left = std::uint64_t{main.size} * (kMostUses + 1); left > 0;
-         --left) {
-      const Slot slot = *SlotLinks::oldest(main);
-      const bool in_use = pinned.contains(slot);
-      if (!in_use && at(slot).uses == 0) return slot;
-      if (!in_use) --at(slot).uses;
-      memory_.links.remove(main, slot);
-      memory_.links.push_newest(main, slot);
+    for (std::uint32_t round = 0; round <= kMostUses; ++round) {
+      auto slot = SlotLinks::oldest(memory_.state->main);
+      for (std::uint32_t left = memory_.state->main.size; left > 0; --left) {
+        const auto next = memory_.links.newer(*slot);
+        if (!pinned.contains(*slot)) {
+          if (at(*slot).uses == 0) return slot;
+          --at(*slot).uses;
+          memory_.links.remove(memory_.state->main, *slot);
+          memory_.links.push_newest(memory_.state->main, *slot);
+        }
+        slot = next;
+      }
     }
     return std::nullopt;
   }

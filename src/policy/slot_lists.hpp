@@ -66,17 +66,13 @@ class SlotLinks {
   SlotLink* links_ = nullptr;
 };
 
-// The oldest slot of a list that is not pinned. Pinned ones are in use, so they become
-// the newest: the next who asks does not pass over them again.
-inline std::optional<Slot> oldest_free(SlotLinks& links, SlotList& list,
+// The oldest slot of a list that is not pinned.
+inline std::optional<Slot> oldest_free(const SlotLinks& links, const SlotList& list,
                                        const PinnedSlots& pinned) noexcept {
-  for (std::uint32_t left = list.size; left > 0; --left) {
-    const Slot slot = *SlotLinks::oldest(list);
-    if (!pinned.contains(slot)) return slot;
-    links.remove(list, slot);
-    links.push_newest(list, slot);
-  }
-  return std::nullopt;
+  auto slot = SlotLinks::oldest(list);
+  while (slot && pinned.contains(*slot))
+    slot = links.newer(*slot);
+  return slot;
 }
 
 }  // namespace speckv
