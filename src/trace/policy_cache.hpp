@@ -60,6 +60,9 @@ class PolicyCache {
   std::optional<BlockId> give_up() noexcept {
     if (in_use_ == size()) return std::nullopt;
     const auto slot = policy_->victim(pinned_);
+    // What is in use is used: the next look does not begin with it again.
+    for (const Slot passed : pinned_.take_passed())
+      policy_->touched(passed);
     if (!slot) return std::nullopt;
     const BlockId block = block_in_[static_cast<std::uint32_t>(*slot)];
     remove(block);
@@ -75,11 +78,17 @@ class PolicyCache {
    public:
     explicit Pinned(const PolicyCache& cache) : cache_(cache) {}
     bool contains(Slot slot) const noexcept override {
-      return cache_.in_use(cache_.block_in_[static_cast<std::uint32_t>(slot)]);
+      const bool found =
+          cache_.in_use(cache_.block_in_[static_cast<std::uint32_t>(slot)]);
+      if (found) passed_.push_back(slot);
+      return found;
     }
+    // Those that were asked for and found since the last call.
+    std::vector<Slot> take_passed() noexcept { return std::exchange(passed_, {}); }
 
    private:
     const PolicyCache& cache_;
+    mutable std::vector<Slot> passed_;
   };
 
   bool in_use(BlockId block) const noexcept {
