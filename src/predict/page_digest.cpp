@@ -29,9 +29,15 @@ void PageDigests::append(std::span<const float> key) {
   }
   const std::size_t first = tokens_++ / page_tokens_ * channels_;
   for (std::size_t c = 0; c < channels_; ++c) {
-    const bool known = !std::isnan(key[c]);
-    least_[first + c] = std::min(least_[first + c], known ? key[c] : -kInfinite);
-    most_[first + c] = std::max(most_[first + c], known ? key[c] : kInfinite);
+    float& least = least_[first + c];
+    float& most = most_[first + c];
+    if (std::isnan(key[c])) {  // which bounds nothing
+      least = -kInfinite;
+      most = kInfinite;
+    } else {
+      least = std::min(least, key[c]);
+      most = std::max(most, key[c]);
+    }
   }
 }
 
@@ -41,7 +47,8 @@ float PageDigests::bound(std::uint32_t page,
   float sum = 0;
   for (std::size_t c = 0; c < channels_; ++c)
     sum += std::max(query[c] * least_[first + c], query[c] * most_[first + c]);
-  return std::isnan(sum) ? kInfinite : sum;
+  if (std::isnan(sum)) return kInfinite;
+  return sum;
 }
 
 std::vector<std::uint32_t> PageChoice::choose(const PageDigests& digests,
