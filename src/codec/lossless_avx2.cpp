@@ -1,10 +1,10 @@
 // lossless with AVX2: 32 values at a time between planes and values.
-#include "codec/lossless_loops.hpp"
-
 #if defined(__x86_64__)
 #include <immintrin.h>
 
 #define SPECKV_AVX2 __attribute__((target("avx2,bmi2,lzcnt")))
+#define SPECKV_STREAMS_TARGET SPECKV_AVX2
+#include "codec/lossless_streams.hpp"
 
 namespace speckv {
 namespace {
@@ -90,19 +90,6 @@ SPECKV_AVX2 void merge32(const std::uint8_t* const* planes, std::size_t n,
           _mm256_or_si256(_mm256_srli_epi32(x, 1), _mm256_slli_epi32(x, 31)));
   }
   lossless::merge_values<std::uint32_t>(planes, c, n, row);
-}
-
-SPECKV_AVX2 void read(const lossless::Source& from, std::size_t n) noexcept {
-  lossless::read_streams<1>({from}, n);
-}
-SPECKV_AVX2 void read_two(const lossless::Source& a, const lossless::Source& b,
-                          std::size_t n) noexcept {
-  lossless::read_streams<2>({a, b}, n);
-}
-SPECKV_AVX2 void write(const lossless::EncodeTable& table,
-                       const std::uint8_t (*from)[lossless::kStrip], std::size_t n,
-                       lossless::OutStream* out) noexcept {
-  lossless::write_streams(table, from, n, out);
 }
 
 }  // namespace

@@ -3,10 +3,9 @@
 
 #if defined(__x86_64__)
 
-#include "codec/lossless_loops.hpp"
-
-// For streams: shifts by a register that leave the flags alone.
-#define SPECKV_BMI2 __attribute__((target("bmi2,lzcnt")))
+// Shifts by a register that leave the flags alone.
+#define SPECKV_STREAMS_TARGET __attribute__((target("bmi2,lzcnt")))
+#include "codec/lossless_streams.hpp"
 
 namespace speckv {
 namespace {
@@ -68,19 +67,6 @@ SPECKV_AVX512 void merge32(const std::uint8_t* const* planes, std::size_t n,
     }
     _mm512_mask_storeu_epi32(row + 4 * c, lanes, _mm512_ror_epi32(x, 1));
   }
-}
-
-SPECKV_BMI2 void read(const lossless::Source& from, std::size_t n) noexcept {
-  lossless::read_streams<1>({from}, n);
-}
-SPECKV_BMI2 void read_two(const lossless::Source& a, const lossless::Source& b,
-                          std::size_t n) noexcept {
-  lossless::read_streams<2>({a, b}, n);
-}
-SPECKV_BMI2 void write(const lossless::EncodeTable& table,
-                       const std::uint8_t (*from)[lossless::kStrip], std::size_t n,
-                       lossless::OutStream* out) noexcept {
-  lossless::write_streams(table, from, n, out);
 }
 
 }  // namespace
