@@ -17,7 +17,9 @@ import sys
 def preprocessed(build, source):
     """What the compiler sees of the source, without line marks: other clones say the same."""
     commands = json.loads((build / "compile_commands.json").read_text())
-    (entry,) = (entry for entry in commands if entry["file"] == str(source))
+    entry = next((entry for entry in commands if entry["file"] == str(source)), None)
+    if entry is None:
+        sys.exit(f"{source}: nothing in {build} compiles it, so nothing says how to read it")
     words = shlex.split(entry["command"])
     words = words[:words.index("-o")]  # "-o OBJECT -c SOURCE" comes last
     words = words[1:] if pathlib.Path(words[0]).name == "ccache" else words
