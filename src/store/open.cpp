@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/endian.hpp"
+#include "codec/profile.hpp"
 #include "store/impl.hpp"
 
 namespace speckv {
@@ -23,6 +24,10 @@ Status check(const StoreOptions& options) {
     return {Code::invalid_argument, "too many layouts"};
   for (const BlockLayout& layout : options.layouts) {
     if (Status valid = layout.validate(); !valid.ok()) return valid;
+  }
+  if (!options.profile.empty()) {
+    if (Status fits = check_profile(options.profile, options.layouts); !fits.ok())
+      return fits;
   }
   if (options.tiers.empty() || options.tiers.size() > kMaxTiers) {
     return {Code::invalid_argument, "a store has 1 to 6 tiers"};

@@ -1,0 +1,74 @@
+// Any profile: refused with a sentence, or one whose every number can be read. The first
+// byte says what follows: a file as it is, or changes to a good one, whose checksums are
+// then made right: 4 bytes say where, 4 what is there.
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <vector>
+
+#include "base/checksum.hpp"
+#include "support/profiles.hpp"
+
+namespace {
+
+using namespace speckv;
+
+constexpr BlockLayout kLayout{1, 2, 64, 16, DType::f16};
+
+void require(bool holds) {
+  if (!holds) std::abort();
+}
+
+std::vector<std::byte> changed(std::vector<std::byte> file, Bytes changes) {
+  for (; changes.size() >= 8; changes = changes.subspan(8)) {
+    // Half of the changes go to the header and the first slots.
+    const auto where = load_le<std::uint32_t>(changes.data());
+    const std::size_t room = where % 2 == 0 ? 320 : file.size();
+    std::copy_n(changes.begin() + 4, 4,
+                file.begin() + static_cast<std::ptrdiff_t>(where / 2 % (room - 4)));
+  }
+  store_le(file.data() + 24, crc32c(0, Bytes(file).subspan(ModelProfile::kHead)));
+  store_le(file.data() + 12, std::uint32_t{0});
+  store_le(file.data() + 12, crc32c(0, Bytes(file).first(ModelProfile::kHead)));
+  return file;
+}
+
+void check(Bytes file) {
+  const auto read = read_profile(file);
+  if (!read) {
+    const Code code = read.error().code();
+    require(code == Code::corrupted || code == Code::unsupported);
+    require(!read.error().message().empty());
+    ModelProfile view;
+    if (!view.open(file)) return;  // codecs look no further than this
+  }
+  ModelProfile profile;
+  require(profile.open(file));
+  const ProfileShape& s = profile.shape();
+  const ModelProfile::Head last{s.layers - 1, true, s.kv_heads - 1};
+  std::int64_t sum = profile.step(last, s.head_dim - 1) + profile.exponent(last, 3) +
+                     profile.weight(last, 3 + 2 * s.head_dim);
+  sum += profile.mean(last, s.head_dim - 1);
+  for (std::uint32_t i = 0; i < s.pairs; ++i)
+    sum += profile.frequency(i);
+  for (std::uint32_t i = 0; i < s.targets; ++i)
+    sum += profile.target(i) + profile.slot(i, last);
+  require(sum >= INT32_MIN);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const std::vector<std::byte> good = test::random_profile(kLayout, 1);
+  require(!good.empty());
+  if (size == 0) return 0;
+  const Bytes rest = std::as_bytes(std::span(data, size)).subspan(1);
+  // A copy of exactly that size, so that AddressSanitizer sees a byte too far.
+  if (data[0] % 2 == 0) {
+    const std::vector<std::byte> file(rest.begin(), rest.end());
+    check(file);
+  } else {
+    check(changed(good, rest));
+  }
+  return 0;
+}
