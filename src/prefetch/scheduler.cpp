@@ -125,6 +125,14 @@ void Scheduler::ended(SessionId id) {
   session.valid_until = -1;
 }
 
+void Scheduler::forgotten(SessionId id) {
+  const std::uint32_t number = index(id);
+  sessions_[number] = Session{};
+  sessions_[number].id = id;
+  lru_.completed(number);  // where it stays until its bytes make room
+  valued_.completed(number);
+}
+
 void Scheduler::held(SessionId id, std::uint32_t tier, std::int64_t bytes) {
   const std::uint32_t number = index(id);
   Session& session = sessions_[number];

@@ -74,6 +74,8 @@ class Scheduler {
   // It will be needed at `eta`, with that confidence in (0, 1]. The last word counts.
   void hint(SessionId session, double now, double eta, double confidence);
   void ended(SessionId session);  // by its own word: it does not return
+  // Its number may name another one from now on. REQUIRES: it holds nothing.
+  void forgotten(SessionId session);
   // Bytes of a session came to a tier, or left it.
   void held(SessionId session, std::uint32_t tier, std::int64_t bytes);
 

@@ -12,5 +12,7 @@
 #include "cxlspeckv/operation.hpp"  // Operation, CompletionQueue: transfers in flight
 #include "cxlspeckv/store.hpp"      // BlockStore: blocks in, blocks out
 #include "cxlspeckv/sequence.hpp"   // Sequence, View: the KV of one request
+#include "cxlspeckv/promotion.hpp"  // promote(): blocks to a faster tier, told of each
+#include "cxlspeckv/prefetcher.hpp" // Prefetcher: KV there before it is asked for
 #include "cxlspeckv/inspect.hpp"    // StoreInfo, PoolInfo: a look from outside
 // clang-format on
