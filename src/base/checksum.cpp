@@ -60,6 +60,8 @@ std::atomic<const ChecksumKernel*> chosen{nullptr};
 std::span<const ChecksumKernel> checksum_kernels() noexcept {
 #if SPECKV_CRC32C_X86
   static const ChecksumKernel kernels[] = {kVpclmul512, kSse42, kScalar};
+#elif SPECKV_CRC32C_ARM
+  static const ChecksumKernel kernels[] = {kArmv8, kScalar};
 #else
   static const ChecksumKernel kernels[] = {kScalar};
 #endif

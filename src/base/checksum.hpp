@@ -15,7 +15,7 @@ namespace speckv {
 
 // How to do it on one instruction set. Immutable.
 struct ChecksumKernel {
-  std::string_view name;  // "scalar", "sse42", "vpclmul512"
+  std::string_view name;  // "scalar", "sse42", "vpclmul512", "armv8"
   bool (*usable)() noexcept;
   std::uint32_t (*crc)(std::uint32_t crc, const std::byte* data,
                        std::size_t size) noexcept;

@@ -3,75 +3,37 @@
 
 #if SPECKV_CRC32C_X86
 
-#include <algorithm>
-#include <cstring>
-
 #include <immintrin.h>
+
+#define SPECKV_SSE42 __attribute__((target("sse4.2,pclmul")))
+#define SPECKV_CRC_TARGET SPECKV_SSE42
 
 namespace speckv::crc32c_detail {
 namespace {
 
-enum class Store { none, cached, stream };
-
 // ---- The crc32 instruction ---------------------------------------------------------
 
-#define SPECKV_SSE42 __attribute__((target("sse4.2,pclmul")))
+using Running = std::uint64_t;  // as the instruction has it: narrowing costs a clock
 
-// Continues the inverted value `c`, and copies where asked: for heads, tails, short runs.
-template <Store store>
-SPECKV_SSE42 std::uint32_t short_run(std::uint32_t c, std::byte* to,
-                                     const std::byte* from, std::size_t size) noexcept {
-  std::uint64_t wide = c;
-  for (; size >= 8; size -= 8, from += 8) {
-    std::uint64_t v;
-    std::memcpy(&v, from, 8);
-    wide = _mm_crc32_u64(wide, v);
-    if constexpr (store != Store::none) {
-      std::memcpy(to, &v, 8);
-      to += 8;
-    }
-  }
-  c = static_cast<std::uint32_t>(wide);
-  for (; size > 0; --size, ++from) {
-    c = _mm_crc32_u8(c, std::to_integer<std::uint8_t>(*from));
-    if constexpr (store != Store::none) *to++ = *from;
-  }
-  return c;
+SPECKV_SSE42 inline Running step(Running c, std::uint64_t bytes) noexcept {
+  return _mm_crc32_u64(c, bytes);
 }
-
-// The instruction takes one step a clock but answers after three: three runs side by
-// side.
-constexpr std::size_t kLane = 1024;
-
-// c times x^(8 * bytes), where k = x^(8 * bytes - 33): the product of two reflected words
-// is one bit short of a 64-bit message, and the instruction multiplies by x^32 itself.
-SPECKV_SSE42 inline std::uint64_t shifted(std::uint64_t c, std::uint32_t k) noexcept {
+SPECKV_SSE42 inline Running step(Running c, std::uint8_t byte) noexcept {
+  return _mm_crc32_u8(static_cast<std::uint32_t>(c), byte);
+}
+SPECKV_SSE42 inline std::uint64_t times(Running a, std::uint32_t b) noexcept {
   const __m128i product = _mm_clmulepi64_si128(
-      _mm_cvtsi64_si128(static_cast<long long>(c)), _mm_cvtsi64_si128(k), 0);
-  return _mm_crc32_u64(0, static_cast<std::uint64_t>(_mm_cvtsi128_si64(product)));
+      _mm_cvtsi64_si128(static_cast<long long>(a)), _mm_cvtsi64_si128(b), 0);
+  return static_cast<std::uint64_t>(_mm_cvtsi128_si64(product));
 }
 
-// `left` bytes lie at `data`; the stretch after this one is fetched meanwhile.
-SPECKV_SSE42 std::uint32_t three_lanes(std::uint32_t c, const std::byte* data,
-                                       std::size_t left) noexcept {
-  const std::byte* ahead = left >= 6 * kLane ? data + 3 * kLane : data;
-  constexpr std::uint32_t kOne = x_to(8 * kLane - 33), kTwo = x_to(16 * kLane - 33);
-  std::uint64_t a = c, b = 0, d = 0;
-  for (std::size_t i = 0; i < kLane; i += 8) {
-    if (i % 64 == 0) {
-      for (std::size_t lane = 0; lane < 3; ++lane)
-        __builtin_prefetch(ahead + lane * kLane + i);
-    }
-    std::uint64_t v[3];
-    std::memcpy(&v[0], data + i, 8);
-    std::memcpy(&v[1], data + kLane + i, 8);
-    std::memcpy(&v[2], data + 2 * kLane + i, 8);
-    a = _mm_crc32_u64(a, v[0]);
-    b = _mm_crc32_u64(b, v[1]);
-    d = _mm_crc32_u64(d, v[2]);
-  }
-  return static_cast<std::uint32_t>(shifted(a, kTwo) ^ shifted(b, kOne) ^ d);
-}
+}  // namespace
+}  // namespace speckv::crc32c_detail
+
+#include "base/crc32c_lanes.hpp"
+
+namespace speckv::crc32c_detail {
+namespace {
 
 // REQUIRES: `to` 16-byte aligned, size a multiple of 64.
 SPECKV_SSE42 void stream_out(std::byte* to, const std::byte* from,
@@ -82,15 +44,6 @@ SPECKV_SSE42 void stream_out(std::byte* to, const std::byte* from,
                        _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + j)));
     }
   }
-}
-
-SPECKV_SSE42 std::uint32_t sse42_crc(std::uint32_t crc, const std::byte* data,
-                                     std::size_t size) noexcept {
-  std::uint32_t c = ~crc;
-  for (; size >= 3 * kLane; size -= 3 * kLane, data += 3 * kLane) {
-    c = three_lanes(c, data, size);
-  }
-  return ~short_run<Store::none>(c, nullptr, data, size);
 }
 
 // Checks a stretch, which brings it to the first-level cache, and copies it from there.
@@ -240,7 +193,7 @@ bool avx512_usable() noexcept {
 
 }  // namespace
 
-constinit const ChecksumKernel kSse42{"sse42", sse42_usable, sse42_crc, sse42_copy};
+constinit const ChecksumKernel kSse42{"sse42", sse42_usable, lanes_crc, sse42_copy};
 constinit const ChecksumKernel kVpclmul512{"vpclmul512", avx512_usable, avx512_crc,
                                            avx512_copy};
 

@@ -15,6 +15,12 @@
 #else
 #define SPECKV_CRC32C_X86 0
 #endif
+#if defined(__aarch64__) && defined(__linux__) && \
+    (defined(__GNUC__) || defined(__clang__))
+#define SPECKV_CRC32C_ARM 1
+#else
+#define SPECKV_CRC32C_ARM 0
+#endif
 
 namespace speckv::crc32c_detail {
 
@@ -62,6 +68,9 @@ constexpr Tables make_tables() noexcept {
 #if SPECKV_CRC32C_X86
 extern const ChecksumKernel kSse42;
 extern const ChecksumKernel kVpclmul512;
+#endif
+#if SPECKV_CRC32C_ARM
+extern const ChecksumKernel kArmv8;
 #endif
 
 }  // namespace speckv::crc32c_detail

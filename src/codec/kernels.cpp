@@ -24,6 +24,8 @@ std::span<const CodecKernel> codec_kernels() noexcept {
   using namespace codec_detail;
 #if defined(__x86_64__)
   static const CodecKernel kernels[] = {kAvx512, kAvx2, kScalar};
+#elif defined(__aarch64__)
+  static const CodecKernel kernels[] = {kNeon, kScalar};
 #else
   static const CodecKernel kernels[] = {kScalar};
 #endif

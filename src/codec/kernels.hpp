@@ -48,7 +48,7 @@ struct CodecLoops {
 
 // Immutable.
 struct CodecKernel {
-  std::string_view name;  // "scalar", "avx2", "avx512"
+  std::string_view name;  // "scalar", "avx2", "avx512", "neon"
   bool (*usable)() noexcept;
   CodecLoops f16, bf16;
   const LosslessLoops* lossless;
@@ -70,6 +70,8 @@ namespace codec_detail {
 extern const CodecKernel kScalar;
 #if defined(__x86_64__)
 extern const CodecKernel kAvx2, kAvx512;
+#elif defined(__aarch64__)
+extern const CodecKernel kNeon;
 #endif
 }  // namespace codec_detail
 

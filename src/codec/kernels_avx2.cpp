@@ -10,7 +10,7 @@
 #include <immintrin.h>
 
 #include "base/endian.hpp"
-#include "codec/kvq4_group.hpp"
+#include "codec/kvq4_floats.hpp"
 
 #define SPECKV_AVX2 __attribute__((target("avx2,f16c")))
 // Functions of another target set cannot be inlined, so these are always of this one.
@@ -84,26 +84,7 @@ SPECKV_AVX2_INLINE __m256i ranks(const std::byte* plain) {
   return _mm256_sub_epi16(_mm256_xor_si256(magnitude, minus), minus);
 }
 
-enum class Sound : std::uint8_t { yes, no, ask };  // ask: the definition
-
-// A group's parameters, where floats can go on with them.
-template <class F>
-Sound quantiser(kvq4::Extent x, std::byte* stored, float& by,
-                std::int32_t& zero) noexcept {
-  if (x.largest() >= F::kInfinity) return Sound::no;
-  kvq4::Quantiser exactly;
-  const kvq4::Parameters p = kvq4::parameters<F>(x, exactly);
-  if (is_unusual<F>(p.scale)) return Sound::ask;
-  kvq4::put(stored, p);
-  by = as_float(exactly.inverse);
-  zero = p.zero;
-  return Sound::yes;
-}
-
-struct Sixteen {
-  alignas(32) float by[kLanes];
-  alignas(32) std::int32_t zero[kLanes];
-};
+using Sixteen = kvq4::Floats<kLanes>;
 
 // Sixteen values to eight bytes of nibbles.
 template <class F>
@@ -135,9 +116,9 @@ SPECKV_AVX2 bool encode_keys(const Kvq4Shape& shape, const std::byte* plain,
     std::memcpy(most, &high, sizeof high);
     Sixteen group;
     for (std::uint32_t i = 0; i < kLanes; ++i) {
-      const Sound sound =
-          quantiser<F>({least[i], most[i]}, unit + (c + i) * Kvq4Shape::kParameterBytes,
-                       group.by[i], group.zero[i]);
+      const Sound sound = kvq4::quantiser<F>({least[i], most[i]},
+                                             unit + (c + i) * Kvq4Shape::kParameterBytes,
+                                             group.by[i], group.zero[i]);
       if (sound == Sound::no) return false;
       if (sound == Sound::ask) return exact<F>().kvq4_encode_keys(shape, plain, unit);
     }
@@ -178,8 +159,8 @@ SPECKV_AVX2 bool encode_values(const Kvq4Shape& shape, const std::byte* plain,
     const std::byte* const row = plain + shape.group_at(g);
     float scale = 0;
     std::int32_t shift = 0;
-    const Sound sound = quantiser<F>(extent(row, shape.group),
-                                     unit + g * Kvq4Shape::kParameterBytes, scale, shift);
+    const Sound sound = kvq4::quantiser<F>(
+        extent(row, shape.group), unit + g * Kvq4Shape::kParameterBytes, scale, shift);
     if (sound == Sound::no) return false;
     if (sound == Sound::ask) return exact<F>().kvq4_encode_values(shape, plain, unit);
     const __m256 by[2] = {_mm256_set1_ps(scale), _mm256_set1_ps(scale)};
@@ -188,19 +169,6 @@ SPECKV_AVX2 bool encode_values(const Kvq4Shape& shape, const std::byte* plain,
       quantise<F>(row + 2ULL * c, by, zero, nibbles);
   }
   return true;
-}
-
-// Stored parameters, checked.
-template <class F>
-Sound restorer(const std::byte* stored, float& scale, std::int32_t& zero) noexcept {
-  const kvq4::Parameters p = kvq4::get(stored);
-  if (p.scale == 0 || p.scale >= F::kInfinity) return Sound::no;
-  if (p.zero < -Kvq4Shape::kMaxZero || p.zero > Kvq4Shape::kMaxZero) return Sound::no;
-  if (is_unusual<F>(p.scale)) return Sound::ask;
-  const Scaled s = unpack<F>(p.scale);
-  scale = as_float(s);
-  zero = p.zero;
-  return Sound::yes;
 }
 
 // The sixteen nibbles of eight bytes, as bytes in order.
@@ -222,8 +190,8 @@ SPECKV_AVX2 bool decode_keys(const Kvq4Shape& shape, const std::byte* unit,
   for (std::uint32_t c = 0; c < shape.channels; c += kLanes) {
     Sixteen group;
     for (std::uint32_t i = 0; i < kLanes; ++i) {
-      const Sound sound = restorer<F>(unit + (c + i) * Kvq4Shape::kParameterBytes,
-                                      group.by[i], group.zero[i]);
+      const Sound sound = kvq4::restorer<F>(unit + (c + i) * Kvq4Shape::kParameterBytes,
+                                            group.by[i], group.zero[i]);
       if (sound == Sound::no) return false;
       if (sound == Sound::ask)
         return exact<F>().kvq4_decode_keys(shape, unit, plain, stream);
@@ -255,7 +223,8 @@ SPECKV_AVX2 bool decode_values(const Kvq4Shape& shape, const std::byte* unit,
   for (std::uint64_t g = 0; g < shape.value_groups(); ++g) {
     float by = 0;
     std::int32_t shift = 0;
-    const Sound sound = restorer<F>(unit + g * Kvq4Shape::kParameterBytes, by, shift);
+    const Sound sound =
+        kvq4::restorer<F>(unit + g * Kvq4Shape::kParameterBytes, by, shift);
     if (sound == Sound::no) return false;
     if (sound == Sound::ask)
       return exact<F>().kvq4_decode_values(shape, unit, plain, stream);

@@ -37,8 +37,6 @@ struct Groups {
   __m512i zero, stored;
 };
 
-enum class Sound : std::uint8_t { yes, no, ask };  // ask: the definition
-
 // range / 15, rounded up, in doubles that round up as well: see the note at the end.
 SPECKV_AVX512_INLINE __m256 fifteenth(__m256 low, __m256 high) {
   const __m512d range =

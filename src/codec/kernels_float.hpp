@@ -29,6 +29,9 @@ constexpr bool is_unusual(std::uint32_t scale) noexcept {
   return !kIsF16<F> && (scale < kLeastScale || scale >= kMostScale);
 }
 
+// Whether parameters are sound, and floats can go on with them; ask: the definition.
+enum class Sound : std::uint8_t { yes, no, ask };
+
 // What takes over outside of that.
 template <class F>
 const CodecLoops& exact() noexcept {

@@ -110,6 +110,8 @@ namespace codec_detail {
 extern const LosslessLoops kLosslessScalar;
 #if defined(__x86_64__)
 extern const LosslessLoops kLosslessAvx2, kLosslessAvx512;
+#elif defined(__aarch64__)
+extern const LosslessLoops kLosslessNeon;
 #endif
 }  // namespace codec_detail
 

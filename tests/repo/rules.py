@@ -19,7 +19,7 @@ STANDARD = set(
     climits cstdarg cstddef cstdint cstdio cstdlib cstring ctime""".split()
 )
 # Pure computation: no door to the machine.
-COMPUTATION = {"sodium.h", "immintrin.h", "cpuid.h", "arm_neon.h"}
+COMPUTATION = {"sodium.h", "immintrin.h", "cpuid.h", "arm_acle.h", "arm_neon.h"}
 
 CODE = (".cpp", ".hpp", ".c", ".h")
 
