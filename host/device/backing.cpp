@@ -1,4 +1,7 @@
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <fstream>
 
@@ -61,13 +64,38 @@ Status wrong_size(const DeviceUri& uri, std::uint64_t actual, const char* rule) 
                                       std::to_string(actual) + " bytes long; " + rule};
 }
 
-Status size_regular(const DeviceUri& uri, Backing& backing) {
-  if (uri.size == 0 && backing.size == 0) {
+// Whether nothing was ever written to where a pool has its superblocks. Shared memory has
+// none: whoever sized it may be at work in it.
+bool is_blank(const DeviceUri& uri, const Backing& backing) {
+  if (backing.size == 0) return true;
+  if (uri.scheme == Scheme::shm) return false;
+  std::array<std::byte, 8192> head{};
+  const auto length = std::min<std::uint64_t>(head.size(), backing.size);
+  return ::pread(backing.fd.get(), head.data(), length, 0) ==
+             static_cast<ssize_t>(length) &&
+         std::all_of(head.begin(), head.end(),
+                     [](std::byte b) { return b == std::byte{0}; });
+}
+
+// Refuses what sizing it would hide or spoil.
+Status check_size(const DeviceUri& uri, const Backing& backing) {
+  if (uri.size == 0) {
+    if (backing.size != 0) return {};
     return wrong_size(uri, 0, "give its size with ?size=");
   }
-  if (uri.size != 0 && backing.size > uri.size) {
+  if (backing.size > uri.size) {
     return wrong_size(uri, backing.size, "give at least that size, or none");
   }
+  if (backing.size < uri.size && !is_blank(uri, backing)) {
+    return wrong_size(uri, backing.size,
+                      "it holds something and is not enlarged: give the size that it was "
+                      "made with, unless it was cut off");
+  }
+  return {};
+}
+
+Status size_regular(const DeviceUri& uri, Backing& backing) {
+  if (Status fits = check_size(uri, backing); !fits.ok()) return fits;
   const std::uint64_t size = uri.size != 0 ? uri.size : backing.size;
   const int error = reserve(backing.fd.get(), backing.size, size);
   if (error != 0) {

@@ -34,7 +34,8 @@ struct Backing {
 // Opens or creates uri.path (for shm: the shared memory of that name) and makes it
 // uri.size long, every byte of it allocated: a full disk shows here and not as a SIGBUS
 // or a failed write later. Puts things back as they were if that fails. uri.size 0: as it
-// is. invalid_argument: larger than uri.size, or not a file. no_space. not_found.
+// is. invalid_argument: larger than uri.size, smaller and not blank, or not a file.
+// no_space. not_found.
 Result<Backing> open_backing(const DeviceUri& uri);
 
 }  // namespace speckv
