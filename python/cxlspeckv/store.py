@@ -224,7 +224,10 @@ class BlockStore:
         return self._core.purge(tenant)
 
     def set_codec(self, tier: int, codec: str, layers: tuple[int, int] = (0, 0)) -> None:
-        """Encode with `codec` from now on; stored blocks keep theirs. `NotFound`, `Unsupported`."""
+        """Encode with `codec` from now on; stored blocks keep theirs. `NotFound`, `Unsupported`.
+
+        Raises `InvalidArgument` for layers that no layout has.
+        """
         self._core.set_codec(tier, codec, layers)
 
     # ---- numbers

@@ -47,6 +47,7 @@ Status check(const StoreOptions& options) {
         return {Code::invalid_argument,
                 "tier " + tier.name + ": a layer choice has no codec"};
       }
+      if (!any_has(options.layouts, choice.layers)) return no_such_layers();
     }
     if (!options.index.bytes.empty() && !tier.device->info().shared) {
       return {Code::invalid_argument,

@@ -1,11 +1,19 @@
 #include "store/regions.hpp"
 
 #include <algorithm>
+#include <cstdint>
 
 namespace speckv {
 
 Result<RegionId> StoreRegions::attach(MutableBytes memory) {
   if (memory.empty()) return Status(Code::invalid_argument, "a region cannot be empty");
+  if (memory.data() == nullptr) {
+    return Status(Code::invalid_argument, "a region cannot begin at a null pointer");
+  }
+  if (memory.size() - 1 > UINTPTR_MAX - reinterpret_cast<std::uintptr_t>(memory.data())) {
+    return Status(Code::invalid_argument,
+                  "a region cannot reach past the end of the address space");
+  }
   const MutexLock lock(mutex_);
   // Ids are never reused, so a stale one cannot name somebody else's memory.
   if (next_ == 0) return Status(Code::no_space, "every region id has been used");

@@ -9,6 +9,15 @@ namespace {
 
 constexpr std::size_t kLookAhead = 8;  // keys whose index lines are fetched ahead
 
+// Lengths are a caller's, and may sum to more than 64 bits hold.
+bool add_up_to(std::span<const Segment> segments, std::uint64_t wanted) noexcept {
+  for (const Segment& s : segments) {
+    if (s.length > wanted) return false;
+    wanted -= s.length;
+  }
+  return wanted == 0;
+}
+
 }  // namespace
 
 CodingScratch& thread_scratch() {
@@ -81,10 +90,7 @@ std::shared_ptr<OperationState> BlockStore::Impl::begin(
         std::uint64_t{op->layers.resolve(services.layout(layout))} *
         services.layout(layout).layer_bytes();
     if (wanted == 0) continue;
-    std::uint64_t given = 0;
-    for (const Segment& s : blocks[i].memory)
-      given += s.length;
-    if (given != wanted) continue;
+    if (!add_up_to(blocks[i].memory, wanted)) continue;
     if (regions.resolve(blocks[i].memory, op->pieces, op->holds) != Code::ok) continue;
     block.piece_count = static_cast<std::uint32_t>(op->pieces.size()) - block.first_piece;
     block.code = Code::ok;
@@ -449,6 +455,7 @@ std::size_t BlockStore::purge(TenantId tenant) noexcept {
 
 Status BlockStore::set_codec(std::size_t tier, const Codec& codec, LayerRange layers) {
   if (tier >= impl_->tiers.size()) return {Code::not_found, "no such tier"};
+  if (!any_has(layouts(), layers)) return no_such_layers();
   impl_->tiers[tier]->set_codec(codec, layers);
   return {};
 }

@@ -24,6 +24,16 @@ void choose(CodecTable& table, const std::vector<BlockLayout>& layouts,
 
 }  // namespace
 
+bool any_has(const std::vector<BlockLayout>& layouts, LayerRange layers) noexcept {
+  return std::any_of(layouts.begin(), layouts.end(), [layers](const BlockLayout& layout) {
+    return layers.resolve(layout) != 0;
+  });
+}
+
+Status no_such_layers() {
+  return {Code::invalid_argument, "no layout has the layers that a codec is chosen for"};
+}
+
 TierStats read_counters(const TierCounters& c) noexcept {
   const auto get = [](const std::atomic<std::uint64_t>& value) {
     return value.load(std::memory_order_relaxed);

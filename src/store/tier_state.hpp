@@ -34,6 +34,10 @@ struct CodecTable {
   }
 };
 
+// Whether the layers are some layout's: a choice for layers that none has is a mistake.
+bool any_has(const std::vector<BlockLayout>& layouts, LayerRange layers) noexcept;
+Status no_such_layers();
+
 // How a tier's device is cut up. A persistent device keeps a pool's records before its
 // data.
 struct TierGeometry {

@@ -116,6 +116,7 @@ static void stores_refuse_null(void) {
   REFUSED(speckv_store_attach(store, NULL, kBytes, &region));
   REFUSED(speckv_store_attach(store, memory, 0, &region));
   REFUSED(speckv_store_attach(store, memory, kBytes, NULL));
+  REFUSED(speckv_store_attach(store, memory, SIZE_MAX, &region));
   REFUSED(speckv_store_detach(NULL, 1));
   REFUSED(speckv_store_flush(NULL));
   REFUSED(speckv_store_remove(NULL));

@@ -305,6 +305,8 @@ static void tiers_have_names_codecs_and_numbers(void) {
   OK(speckv_store_set_codec(store, 1, "int8_delta_rle", 0, 0));
   EXPECT(SPECKV_STATUS_NOT_FOUND, speckv_store_set_codec(store, 1, "zip", 0, 0));
   EXPECT(SPECKV_STATUS_NOT_FOUND, speckv_store_set_codec(store, 2, "raw", 0, 0));
+  EXPECT(SPECKV_STATUS_INVALID_ARGUMENT,
+         speckv_store_set_codec(store, 1, "raw", UINT32_MAX, 0));
   EXPECT(SPECKV_STATUS_UNSUPPORTED, speckv_store_flush(store));
   OK(speckv_store_close(store));
 }

@@ -269,6 +269,52 @@ TEST(Transfer, memory_that_is_not_registered_or_of_another_size_is_refused) {
   EXPECT_EQ(store.load(1), Code::not_found);
 }
 
+TEST(Transfer, sizes_that_overflow_are_refused) {
+  StoreUnderTest store(store_on({memory_for(8)}));
+  ASSERT_TRUE(store);
+  std::vector<std::byte> memory(small_layout().bytes());
+  const std::size_t last = UINTPTR_MAX - reinterpret_cast<std::uintptr_t>(memory.data());
+  for (const std::size_t size : {SIZE_MAX, last + 2}) {
+    EXPECT_EQ(store->attach({memory.data(), size}).error().code(),
+              Code::invalid_argument);
+  }
+  EXPECT_EQ(store->attach({static_cast<std::byte*>(nullptr), 1}).error().code(),
+            Code::invalid_argument);
+  // Nothing says that so much memory is not there; but no segments may wrap around.
+  constexpr std::uint64_t kQuarter = 1ULL << 62;
+  const Result<RegionId> region = store->attach({memory.data(), kQuarter});
+  ASSERT_TRUE(region.ok());
+  std::vector<Segment> wraps(4, Segment{*region, 0, kQuarter});
+  wraps.push_back({*region, 0, small_layout().bytes()});
+  const BlockTransfer block{key_of(1), wraps, 0, {}};
+  EXPECT_EQ(store->save({&block, 1}).wait().code(), Code::invalid_argument);
+  EXPECT_EQ(store->load({&block, 1}).wait().code(), Code::invalid_argument);
+  EXPECT_EQ(store.load(1), Code::not_found);
+  EXPECT_TRUE(store->detach(*region).ok());
+}
+
+TEST(Transfer, a_codec_for_layers_that_no_layout_has_is_refused) {
+  BlockLayout deep = small_layout();
+  deep.layers = 5;
+  StoreOptions options = store_on({memory_for(8)});
+  options.layouts.push_back(deep);
+  StoreUnderTest store(std::move(options));
+  ASSERT_TRUE(store) << store.error().message();
+  const Codec& int8 = *find_codec("int8");
+  for (const LayerRange beyond : {LayerRange{UINT32_MAX, 0}, LayerRange{5, 1},
+                                  LayerRange{0, 6}, LayerRange{1, UINT32_MAX}}) {
+    EXPECT_EQ(store->set_codec(0, int8, beyond).code(), Code::invalid_argument);
+    StoreOptions refused = store_on({memory_for(8)});
+    refused.layouts.push_back(deep);
+    refused.tiers[0].per_layer = {{beyond, &int8}};
+    EXPECT_EQ(BlockStore::open(std::move(refused)).error().code(),
+              Code::invalid_argument);
+  }
+  EXPECT_TRUE(store->set_codec(0, int8, {2, 3}).ok());  // of the second layout
+  EXPECT_EQ(store.save(1), Code::ok);
+  EXPECT_EQ(store.load(1), Code::ok);  // the first keeps its own
+}
+
 TEST(Transfer, a_region_in_use_cannot_be_detached) {
   StoreUnderTest store(store_on({memory_for(8)}));
   ASSERT_TRUE(store);

@@ -17,7 +17,8 @@ typedef struct speckv_completions speckv_completions;
 
 /* ---- memory ------------------------------------------------------------------------ */
 
-/* Makes memory nameable in transfers, by an id that is never 0 and never reused. */
+/* Makes memory nameable in transfers, by an id that is never 0 and never reused.
+ * INVALID_ARGUMENT: empty, or past the end of the address space. */
 SPECKV_API speckv_status speckv_store_attach(speckv_store* store, void* memory,
                                              size_t bytes, uint32_t* region);
 /* BUSY: an op still uses it. */

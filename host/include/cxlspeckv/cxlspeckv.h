@@ -121,7 +121,8 @@ SPECKV_API speckv_status speckv_store_remove(const char* name);
 
 /* Makes what was saved so far durable where a persistent tier has room for it. */
 SPECKV_API speckv_status speckv_store_flush(speckv_store* store);
-/* From now on; stored blocks keep theirs and still decode. layer_count 0: to the last. */
+/* From now on; stored blocks keep theirs and still decode. layer_count 0: to the last.
+ * INVALID_ARGUMENT: no layout has these layers. */
 SPECKV_API speckv_status speckv_store_set_codec(speckv_store* store, size_t tier,
                                                 const char* codec, uint32_t first_layer,
                                                 uint32_t layer_count);

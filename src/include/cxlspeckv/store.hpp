@@ -92,6 +92,7 @@ class BlockStore {
   BlockStore& operator=(const BlockStore&) = delete;
 
   // Registers memory for transfers until detach(); the id is never reused. Any alignment.
+  // invalid_argument: empty, null, or past the end of the address space.
   Result<RegionId> attach(MutableBytes memory);
   // busy: an operation still uses it.
   Status detach(RegionId region);
@@ -136,6 +137,7 @@ class BlockStore {
   std::size_t purge(TenantId tenant) noexcept;
 
   // From now on; stored blocks keep theirs and still decode. not_found: no such tier.
+  // invalid_argument: no layout has these layers.
   Status set_codec(std::size_t tier, const Codec& codec, LayerRange layers = {});
 
   const std::vector<BlockLayout>& layouts() const noexcept;
