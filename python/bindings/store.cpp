@@ -189,20 +189,31 @@ std::shared_ptr<Store> open(std::vector<BlockLayout> layouts,
 
 // ---- pins
 
-class HeldBlock final : public ChildOf {
+class HeldBlocks final : public ChildOf {
  public:
-  HeldBlock(const std::shared_ptr<Store>& store, BlockKey key, bool in_place)
-      : ChildOf(store), pin_(value_of(unlocked([&] {
-          return in_place ? open_->store->pin(key) : open_->store->retain(key);
-        }))) {}
-  ~HeldBlock() override { end(); }
+  HeldBlocks(const std::shared_ptr<Store>& store, BlockKey key, bool in_place)
+      : ChildOf(store) {
+    pins_.push_back(value_of(unlocked(
+        [&] { return in_place ? open_->store->pin(key) : open_->store->retain(key); })));
+  }
+  // Of these, what is there.
+  HeldBlocks(const std::shared_ptr<Store>& store, std::span<const BlockKey> keys)
+      : ChildOf(store) {
+    pins_.reserve(keys.size());
+    unlocked([&] {
+      for (const BlockKey& key : keys)
+        if (Result<Pin> pin = open_->store->pin(key)) pins_.push_back(*std::move(pin));
+    });
+  }
+  ~HeldBlocks() override { end(); }
+  std::size_t size() const noexcept { return pins_.size(); }
   void end() noexcept override {
     const SharedStore open = std::move(open_);
-    unlocked([pin = std::move(pin_)]() mutable { const Pin ended = std::move(pin); });
+    unlocked([pins = std::exchange(pins_, {})]() mutable { pins.clear(); });
   }
 
  private:
-  Pin pin_;
+  std::vector<Pin> pins_;
 };
 
 // ---- numbers
@@ -295,8 +306,9 @@ void bind_config(py::module_& module) {
       .def_readonly("io_errors", &TierStats::io_errors)
       .def_readonly("fenced", &TierStats::fenced);
 
-  py::class_<HeldBlock, std::shared_ptr<HeldBlock>>(module, "Pin")
-      .def("release", &HeldBlock::end);
+  py::class_<HeldBlocks, std::shared_ptr<HeldBlocks>>(module, "Pin")
+      .def("__len__", &HeldBlocks::size)
+      .def("release", &HeldBlocks::end);
 
   module.def("parse_size",
              [](const std::string& text) { return value_of(parse_size(text)); });
@@ -363,11 +375,15 @@ void bind_store(py::module_& module) {
            })
       .def("pin",
            [](const std::shared_ptr<Store>& self, const py::object& key) {
-             return std::make_shared<HeldBlock>(self, key_in(key), true);
+             return std::make_shared<HeldBlocks>(self, key_in(key), true);
+           })
+      .def("pin_present",
+           [](const std::shared_ptr<Store>& self, const py::object& keys) {
+             return std::make_shared<HeldBlocks>(self, Keys(keys).get());
            })
       .def("retain",
            [](const std::shared_ptr<Store>& self, const py::object& key) {
-             return std::make_shared<HeldBlock>(self, key_in(key), false);
+             return std::make_shared<HeldBlocks>(self, key_in(key), false);
            })
       .def("flush",
            [](const Store& self) {

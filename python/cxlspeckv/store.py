@@ -201,6 +201,13 @@ class BlockStore:
         """Keep a block in its tier until `release()`. Raises `NotFound`."""
         return self._core.pin(key)
 
+    def pin_present(self, keys: Keys) -> Pin:
+        """Keep those of the blocks that are there in their tiers, all until one `release()`.
+
+        `len()` of what is returned says how many there are. Keys as in `match`.
+        """
+        return self._core.pin_present(keys)
+
     def retain(self, key: bytes) -> Pin:
         """Keep a block in some tier until `release()`. Raises `NotFound`."""
         return self._core.retain(key)

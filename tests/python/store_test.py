@@ -178,6 +178,22 @@ def test_pins_hold_and_let_go(store, blocks):
         store.pin(bytes(16))
 
 
+def test_one_pin_holds_what_is_there_of_many(store, blocks):
+    store.save(blocks.keys[: 16 * 5], blocks.source[:5]).wait()
+    pin = store.pin_present(blocks.keys)
+    assert len(pin) == 5
+    one = store.pin(blocks.key(0))
+    pinned = store.stats(0).pinned
+    one.release()
+    assert store.stats(0).pinned == pinned  # twice pinned, held once more
+    pin.release()
+    pin.release()
+    assert len(pin) == 0 and store.stats(0).pinned == 0
+    assert len(store.pin_present(bytes(16))) == 0
+    with pytest.raises(kv.InvalidArgument):
+        store.pin_present(b"short")
+
+
 def test_tenants_have_quotas(store, blocks, layout):
     store.set_quota(7, 3 * layout.bytes)
     operation = store.save(blocks.keys, blocks.source, tenant=7)

@@ -1,6 +1,5 @@
 """The scheduler's side: what is stored, what may be stored, what to read ahead."""
 
-import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,9 @@ import cxlspeckv
 from cxlspeckv import ABSENT, PENDING, Pin
 from cxlspeckv.vllm.core import Core
 from cxlspeckv.vllm.metrics import StoreMetrics
+
+# Asked for a thousand times a step: an enumeration's member costs more than the rest of a lookup.
+HIT, MISS, HIT_PENDING = LookupResult.HIT, LookupResult.MISS, LookupResult.HIT_PENDING
 
 
 @dataclass
@@ -53,7 +55,7 @@ class CxlSpecKVManager(OffloadingManager):
         self._answers: dict[OffloadKey, int] = {}  # of this step: a tier, PENDING, ABSENT
         self._storing: set[OffloadKey] = set()  # between prepare_store and complete_store
         self._requests: dict[str, RequestState] = {}
-        self._pins: dict[OffloadKey, list[list[Pin]]] = {}
+        self._pins: dict[str, list[Pin]] = {}  # of a request's loads, one Pin each
         self.metrics = StoreMetrics(core)
 
     # ---- lookups
@@ -64,10 +66,10 @@ class CxlSpecKVManager(OffloadingManager):
         if answer is None:
             answer = self._look_up_request(key, req_context)
         if answer >= 0:
-            return LookupResult.HIT
+            return HIT
         if answer == PENDING or key in self._storing:
-            return LookupResult.HIT_PENDING
-        return LookupResult.MISS
+            return HIT_PENDING
+        return MISS
 
     def _look_up_request(self, key: OffloadKey, context: ReqContext) -> int:
         # vLLM asks key by key, but notes the keys of a request in its context before it asks.
@@ -108,14 +110,9 @@ class CxlSpecKVManager(OffloadingManager):
     def prepare_load(self, keys: Collection[OffloadKey], req_context: ReqContext) -> LoadStoreSpec:
         """Keeps the blocks from being evicted until complete_load()."""
         wanted = list(keys)
-        table = self._core.key_maker.keys(wanted)
-        for key, ranks in zip(wanted, table, strict=True):
-            pins = []
-            for rank_key in ranks:
-                # Gone since the lookup: the load will fail, and be recomputed.
-                with contextlib.suppress(cxlspeckv.Error):
-                    pins.append(self._core.store.pin(rank_key.tobytes()))
-            self._pins.setdefault(key, []).append(pins)
+        # What has gone since the lookup is not kept: its load will fail, and be recomputed.
+        pin = self._core.store.pin_present(self._core.key_maker.keys(wanted).tobytes())
+        self._pins.setdefault(req_context.req_id, []).append(pin)
         state = self._requests.get(req_context.req_id)
         if state is not None and state.promoted:
             arrived = self._core.lookup(wanted).tolist()
@@ -127,13 +124,11 @@ class CxlSpecKVManager(OffloadingManager):
 
     def complete_load(self, keys: Collection[OffloadKey], req_context: ReqContext) -> None:
         """Lets go of what prepare_load() kept."""
-        for key in keys:
-            held = self._pins.get(key)
-            if held:
-                for pin in held.pop():
-                    pin.release()
-                if not held:
-                    del self._pins[key]
+        held = self._pins.get(req_context.req_id)
+        if held:  # else reset_cache() was faster
+            held.pop(0).release()
+            if not held:
+                del self._pins[req_context.req_id]
 
     # ---- stores
 
@@ -182,9 +177,8 @@ class CxlSpecKVManager(OffloadingManager):
         self._answers.clear()
         self._storing.clear()
         for held in self._pins.values():
-            for pins in held:
-                for pin in pins:
-                    pin.release()
+            for pin in held:
+                pin.release()
         self._pins.clear()
 
     def get_stats(self) -> OffloadingConnectorStats | None:
