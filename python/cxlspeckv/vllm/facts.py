@@ -5,7 +5,6 @@ Two engines may exchange blocks only if all of it is equal, so all of it goes in
 
 import hashlib
 import json
-import os
 import pathlib
 from dataclasses import asdict, dataclass
 
@@ -16,8 +15,11 @@ from vllm.v1.kv_offload.config import OffloadingConfig
 from cxlspeckv import BlockLayout
 from cxlspeckv.vllm.settings import ConfigError, Settings
 
-KEYS_VERSION = 1  # of what a key covers; another number, and nothing of before matches
+KEYS_VERSION = 2  # of what a key covers; another number, and nothing of before matches
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+# Read of a weight file: so much of its front, headers and all, then a sample in every stride.
+FRONT_BYTES, STRIDE_BYTES, SAMPLE_BYTES = 16 << 20, 1 << 20, 4096
+HEAD_MAJOR = ("LBHNC", "BLHNC")  # vLLM's names of layouts whose pages are [head][token][channel]
 DTYPES = {"bfloat16": ("bf16", 2), "float16": ("f16", 2), "half": ("f16", 2), "float32": ("f32", 4)}
 
 
@@ -25,9 +27,9 @@ DTYPES = {"bfloat16": ("bf16", 2), "float16": ("f16", 2), "half": ("f16", 2), "f
 class PageFacts:
     """One engine's pages, equal in all of its processes. Immutable.
 
-    A page is [head][token][K channels, then V channels] of one layer (layout LBHNC). kv_heads
-    and head_dim are 0 where the engine packs its pages in a way of its own; such pages are kept
-    as opaque rows, a token each. page_bytes: of one layer and block, in bytes.
+    A page is [head][token][K channels, then V channels] of one layer. kv_heads and head_dim are 0
+    where the engine packs its pages in another way; such pages are kept as opaque rows, a token
+    each. page_bytes: of one layer and block, in bytes. kv_layout: vLLM's name for the order.
     """
 
     model: str
@@ -40,6 +42,7 @@ class PageFacts:
     page_bytes: int
     world_size: int
     replicated: bool
+    kv_layout: str
     latent: bool = False
 
     @property
@@ -72,23 +75,39 @@ def _fingerprint(*texts: str) -> str:
     return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
 
 
-def _weight_files(model: str, revision: str | None) -> list[str]:
-    """Names, sizes and times (of a hub's cache: content hashes) of the files of a model."""
-    path = pathlib.Path(model)
-    if path.is_file():
-        found = [path]
-    elif path.is_dir():
-        found = [p for p in path.rglob("*") if p.suffix in WEIGHTS]
-    else:
-        try:
-            found = snapshot_download(model, revision=revision, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f'the files of "{model}" are not found ({error}); give a "model_id" '
-                              "that names these weights") from None
-        return sorted(f"{p.name} {os.path.basename(p.resolve())}"
-                      for p in pathlib.Path(found).rglob("*") if p.suffix in WEIGHTS)
-    stats = [(p.name, p.stat()) for p in found]
-    return sorted(f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in stats)
+def _content(path: pathlib.Path) -> str:
+    """A hash of a file's size and bytes: all of them, or of a large file its front and samples
+    so close together that no matrix lies between two.
+    """
+    hashed = hashlib.blake2b(digest_size=16)
+    size = path.stat().st_size
+    hashed.update(size.to_bytes(8, "little"))
+    with path.open("rb") as file:
+        hashed.update(file.read(FRONT_BYTES))
+        for place in (*range(FRONT_BYTES, size, STRIDE_BYTES), max(0, size - SAMPLE_BYTES)):
+            file.seek(place)
+            hashed.update(file.read(SAMPLE_BYTES))
+    return hashed.hexdigest()
+
+
+def _weights(model: str, revision: str | None) -> list[str]:
+    """The files of a model by name and content, and the commit of a hub's snapshot."""
+    path = pathlib.Path(model).absolute()
+    try:
+        if path.is_file():
+            return [_content(path)]
+        folder = path if path.is_dir() else pathlib.Path(
+            snapshot_download(model, revision=revision, local_files_only=True))
+        found = [f"{p.relative_to(folder).as_posix()} {_content(p)}"
+                 for p in sorted(folder.rglob("*")) if p.suffix in WEIGHTS and p.is_file()]
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f'the files of "{model}" are not found ({reason}); give a "model_id" '
+                          "that names these weights") from None
+    if not found:
+        raise ConfigError(f'"{model}" holds no weights that are known; give a "model_id" '
+                          "that names them")
+    return [folder.name, *found] if folder.parent.name == "snapshots" else found
 
 
 def model_identity(config: VllmConfig, settings: Settings) -> str:
@@ -97,11 +116,8 @@ def model_identity(config: VllmConfig, settings: Settings) -> str:
     shape = model.hf_config.to_json_string(use_diff=False)
     run = json.dumps([str(model.dtype), model.quantization, cache.cache_dtype,
                       str(config.load_config.load_format)], default=str)
-    files = [settings.model_id] if settings.model_id else _weight_files(model.model, model.revision)
-    if not files:
-        raise ConfigError(f'"{model.model}" holds no weights that are known; give a "model_id" '
-                          "that names them")
-    return _fingerprint(shape, run, *files)
+    weights = [settings.model_id] if settings.model_id else _weights(model.model, model.revision)
+    return _fingerprint(shape, run, *weights)
 
 
 def refuse_unsafe(config: VllmConfig, settings: Settings) -> None:
@@ -129,12 +145,13 @@ def _refuse_parallel(offloading: OffloadingConfig) -> None:
                           "supported: try --disable-hybrid-kv-cache-manager")
 
 
-def _heads(config: VllmConfig, dtype: str, tokens: int, page_bytes: int) -> tuple[int, int, bool]:
+def _heads(config: VllmConfig, dtype: str, kv_layout: str, tokens: int, page_bytes: int
+           ) -> tuple[int, int, bool]:
     """(heads, channels, latent) of a page, or zeros where it is not plainly K and V."""
-    if dtype not in DTYPES:
+    latent = bool(config.model_config.use_mla)
+    if dtype not in DTYPES or not (latent or kv_layout in HEAD_MAJOR):
         return 0, 0, False
     size = DTYPES[dtype][1]
-    latent = bool(config.model_config.use_mla)
     heads = 1 if latent else config.model_config.get_num_kv_heads(config.parallel_config)
     channels = config.model_config.get_head_size()
     rows = tokens * (1 if latent else 2)
@@ -153,23 +170,31 @@ def page_facts(config: VllmConfig, offloading: OffloadingConfig, settings: Setti
     if rest or page_bytes == 0 or page_bytes % tokens:
         raise ConfigError(f"pages of {offloading.worker_kv_bytes_per_block} bytes for {layers} "
                           f"layers of {tokens} tokens are not all of one size")
-    heads, channels, latent = _heads(config, offloading.model.dtype, tokens, page_bytes)
+    kv_layout = str(offloading.kv_cache_layout)
+    heads, channels, latent = _heads(config, offloading.model.dtype, kv_layout, tokens, page_bytes)
     facts = PageFacts(
         model=model_identity(config, settings), dtype=offloading.model.dtype, layers=layers,
         kv_heads=heads, head_dim=channels, tokens=tokens,
         blocks_per_chunk=offloading.cache.blocks_per_chunk, page_bytes=page_bytes,
         world_size=offloading.parallel.world_size, replicated=offloading.replicated_layout,
-        latent=latent)
+        kv_layout=kv_layout, latent=latent)
     _refuse_codecs(facts, settings)
     return facts
 
 
 def _refuse_codecs(facts: PageFacts, settings: Settings) -> None:
     plain = facts.kv_heads > 0 and DTYPES.get(facts.dtype, ("", 0))[1] == 2
+    layers = facts.block_layout().layers
     for tier in settings.tiers:
-        codecs = [tier.get("codec", "raw")] + [c.get("codec") for c in tier.get("layers", ())]
+        choices = tier.get("layers", ())
+        codecs = [tier.get("codec", "raw")] + [c.get("codec") for c in choices]
         lossy = [codec for codec in codecs if codec not in ("", "raw", None)]
         if lossy and not plain:
             raise ConfigError(f'codec "{lossy[0]}" takes bfloat16 and float16, and the pages of '
                               f"this engine are {facts.dtype}"
                               + ("" if facts.kv_heads else ", packed"))
+        for choice in choices:
+            first, count = choice.get("first", 0), choice.get("count", 0)
+            if first + max(count, 1) > layers:
+                raise ConfigError(f'"layers" {choice} of tier "{tier["uri"]}" goes beyond the '
+                                  f"{layers} layers of a block")

@@ -17,7 +17,10 @@ VLLM_KEYS = frozenset(
     {"spec_name", "spec_module_path", "block_size", "blocks_per_chunk", "offload_prompt_only",
      "self_describing_kv_events", "lookup_rank"}
 )
-TIER_KEYS = frozenset({"uri", "codec", "policy", "name", "capacity", "admission", "layers"})
+TIER_TEXTS = frozenset({"uri", "codec", "policy", "name", "admission"})
+TIER_KEYS = TIER_TEXTS | {"capacity", "layers"}
+LAYER_KEYS = frozenset({"first", "count", "codec"})
+LAYERS = '[{"first": 0, "count": 2, "codec": "int8"}]'
 
 
 class ConfigError(ValueError):
@@ -86,12 +89,39 @@ def _tiers(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(tiers, Sequence) or isinstance(tiers, str) or not tiers:
         raise ConfigError('"tiers" is a list such as [{"uri": "dram:4G"}]')
     for number, tier in enumerate(tiers):
-        if not isinstance(tier, Mapping):
-            raise ConfigError(f'"tiers"[{number}] is an object such as {{"uri": "dram:4G"}}')
-        _refuse_unknown(tier, TIER_KEYS, f'"tiers"[{number}]')
-        if not isinstance(tier.get("uri"), str):
-            raise ConfigError(f'"tiers"[{number}] needs a "uri" such as "dram:4G"')
+        _refuse_tier(tier, f'"tiers"[{number}]')
     return tuple(dict(tier) for tier in tiers)
+
+
+def _refuse_tier(tier: object, where: str) -> None:
+    if not isinstance(tier, Mapping):
+        raise ConfigError(f'{where} is an object such as {{"uri": "dram:4G"}}')
+    _refuse_unknown(tier, TIER_KEYS, where)
+    if not tier.get("uri"):
+        raise ConfigError(f'{where} needs a "uri" such as "dram:4G"')
+    for key in sorted(TIER_TEXTS & set(tier)):
+        if not isinstance(tier[key], str):
+            raise ConfigError(f'{where}: "{key}" is a string, not {tier[key]!r}')
+    if "capacity" in tier:
+        _bytes(tier, "capacity", 0)
+    layers = tier.get("layers", ())
+    if not isinstance(layers, Sequence) or isinstance(layers, str):
+        raise ConfigError(f'{where}: "layers" is a list such as {LAYERS}, not {layers!r}')
+    for choice in layers:
+        _refuse_layers(choice, where)
+
+
+def _refuse_layers(choice: object, where: str) -> None:
+    if not isinstance(choice, Mapping):
+        raise ConfigError(f'{where}: "layers" is a list such as {LAYERS}, not of {choice!r}')
+    _refuse_unknown(choice, LAYER_KEYS, f'{where}: "layers"')
+    if not isinstance(choice.get("codec"), str):
+        raise ConfigError(f'{where}: "layers" need a "codec" such as "int8", not '
+                          f'{choice.get("codec")!r}')
+    for key in ("first", "count"):
+        value = choice.get(key, 0)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ConfigError(f'{where}: "layers": "{key}" is a number of layers, not {value!r}')
 
 
 def _default_name(tiers: Sequence[Mapping[str, Any]]) -> str:

@@ -136,8 +136,9 @@ def row_facts(spec: OffloadingSpec, row_bytes: int, chosen: Settings) -> PageFac
                   if row_bytes % n == 0 and row_bytes // n <= LAYER_BYTES)
     config = spec.config
     return PageFacts(
-        model=f"{chosen.model_id} {config.model.name} {config.kv_cache_layout}",
+        model=f"{chosen.model_id} {config.model.name}",
         dtype=f"rows of {config.model.dtype}", layers=pieces, kv_heads=0, head_dim=0, tokens=1,
         blocks_per_chunk=1, page_bytes=row_bytes // pieces,
         # A row holds the chunks of all ranks.
-        world_size=config.parallel.world_size, replicated=True)
+        world_size=config.parallel.world_size, replicated=True,
+        kv_layout=str(config.kv_cache_layout))

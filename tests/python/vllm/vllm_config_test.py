@@ -19,6 +19,15 @@ DRAM = [{"uri": "dram:16M"}]
     ({"tiers": ["dram:4G"]}, '"tiers"[0] is an object'),
     ({"tiers": [{}]}, 'needs a "uri"'),
     ({"tiers": [{"uri": "dram:4G", "code": "raw"}]}, 'has no "code"; there are: admission, '),
+    ({"tiers": [{"uri": 5}]}, '"uri" is a string, not 5'),
+    ({"tiers": [{"uri": "dram:4G", "codec": None}]}, '"codec" is a string, not None'),
+    ({"tiers": [{"uri": "dram:4G", "capacity": "lots"}]}, '"capacity"'),
+    ({"tiers": [{"uri": "dram:4G", "layers": 5}]}, '"layers" is a list such as [{"first": 0, '),
+    ({"tiers": [{"uri": "dram:4G", "layers": [5]}]}, "not of 5"),
+    ({"tiers": [{"uri": "dram:4G", "layers": [{"last": 1}]}]}, 'has no "last"; there are: codec'),
+    ({"tiers": [{"uri": "dram:4G", "layers": [{"first": 0}]}]}, '"layers" need a "codec"'),
+    ({"tiers": [{"uri": "dram:4G", "layers": [{"count": "2", "codec": "raw"}]}]}, "not '2'"),
+    ({"tiers": [{"uri": "dram:4G", "layers": [{"first": -1, "codec": "raw"}]}]}, "not -1"),
     ({"tiers": DRAM, "tires": []}, 'has no "tires"; there are: '),
     ({"tiers": DRAM, "name": 7}, '"name" is a string'),
     ({"tiers": DRAM, "max_store_bytes": "lots"}, '"max_store_bytes"'),
@@ -63,12 +72,13 @@ def engine_of(**changed):
 
 
 def offloading_of(groups=1, canonical=False, bytes_per_block=3 * 2048, dtype="bfloat16",
-                  **parallel):
+                  layout="LBHNC", **parallel):
     sizes = {"world_size": 1, "pp_size": 1, "pcp_size": 1, "dcp_size": 1} | parallel
     group = types.SimpleNamespace(layer_names=("a", "b", "c"), tokens_per_block=16)
     return types.SimpleNamespace(
         parallel=types.SimpleNamespace(**sizes), canonical_layout=canonical,
         groups=(group,) * groups, worker_kv_bytes_per_block=bytes_per_block,
+        kv_cache_layout=layout,
         model=types.SimpleNamespace(dtype=dtype), replicated_layout=False,
         cache=types.SimpleNamespace(blocks_per_chunk=1))
 
@@ -82,12 +92,13 @@ def test_pages_are_read_as_heads_and_channels(named_model):
     assert facts.page_facts(engine_of(), offloading_of(), parse({"tiers": DRAM})) == page_facts()
 
 
-def test_pages_packed_by_the_engine_are_opaque_and_no_lossy_codec_touches_them(named_model):
-    packed = offloading_of(bytes_per_block=3 * 4112)
+@pytest.mark.parametrize("packing", [{"bytes_per_block": 3 * 4112}, {"layout": "LBNHC"}])
+def test_pages_packed_by_the_engine_are_opaque_and_no_lossy_codec_touches_them(named_model, packing):
+    packed = offloading_of(**packing)
     found = facts.page_facts(engine_of(), packed, parse({"tiers": DRAM}))
     assert found.kv_heads == 0
-    assert found.block_layout().bytes == found.chunk_bytes == 3 * 4112
-    lossy = parse({"tiers": [{"uri": "dram:16M", "layers": [{"codec": "int8"}]}]})
+    assert found.block_layout().bytes == found.chunk_bytes == packed.worker_kv_bytes_per_block
+    lossy = parse({"tiers": [{"uri": "dram:16M", "layers": [{"count": 1, "codec": "int8"}]}]})
     with pytest.raises(ConfigError, match='codec "int8" takes .* are bfloat16, packed'):
         facts.page_facts(engine_of(), packed, lossy)
 
@@ -106,6 +117,10 @@ def test_pages_packed_by_the_engine_are_opaque_and_no_lossy_codec_touches_them(n
     ({}, {"canonical": True}, {}, '"canonical_layout"'),
     ({}, {"dtype": "float32"}, {"tiers": [{"uri": "dram:16M", "codec": "kvq4"}]}, "are float32"),
     ({}, {"bytes_per_block": 10000}, {}, "not all of one size"),
+    ({}, {}, {"tiers": [{"uri": "dram:16M", "layers": [{"first": 0, "count": 99, "codec": "raw"}]}]},
+     "goes beyond the 3 layers of a block"),
+    ({}, {}, {"tiers": [{"uri": "dram:16M", "layers": [{"first": 3, "codec": "raw"}]}]},
+     "goes beyond the 3 layers of a block"),
 ])
 def test_engines_that_cannot_be_served(named_model, engine, offloading, config, says):
     with pytest.raises(ConfigError) as told:
@@ -138,24 +153,58 @@ def test_what_a_killed_engine_left_is_swept_and_what_lives_is_not():
     assert set(os.listdir("/dev/shm")) == before
 
 
+def identity_of(path, shape="{}", model_id="", dtype="bfloat16"):
+    model = types.SimpleNamespace(
+        model=str(path), revision=None, dtype=dtype, quantization=None,
+        hf_config=types.SimpleNamespace(to_json_string=lambda use_diff: shape))
+    engine = types.SimpleNamespace(
+        model_config=model, cache_config=types.SimpleNamespace(cache_dtype="auto"),
+        load_config=types.SimpleNamespace(load_format="auto"))
+    return facts.model_identity(engine, parse({"tiers": DRAM, "model_id": model_id}))
+
+
 def test_the_identity_follows_weights_and_configuration(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-
-    def identity(path=str(tmp_path), shape="{}", model_id="", dtype="bfloat16"):
-        model = types.SimpleNamespace(
-            model=path, revision=None, dtype=dtype, quantization=None,
-            hf_config=types.SimpleNamespace(to_json_string=lambda use_diff: shape))
-        engine = types.SimpleNamespace(
-            model_config=model, cache_config=types.SimpleNamespace(cache_dtype="auto"),
-            load_config=types.SimpleNamespace(load_format="auto"))
-        return facts.model_identity(engine, parse({"tiers": DRAM, "model_id": model_id}))
-
-    first = identity()
-    assert first == identity()
-    assert first != identity(shape='{"rope_theta": 1}')
-    assert first != identity(dtype="float16")
+    first = identity_of(tmp_path)
+    assert first == identity_of(tmp_path)
+    assert first != identity_of(tmp_path, shape='{"rope_theta": 1}')
+    assert first != identity_of(tmp_path, dtype="float16")
     os.utime(tmp_path / "model.safetensors", ns=(1, 1))
-    assert first != identity()
-    assert identity(model_id="a") != identity(model_id="b")
-    with pytest.raises(ConfigError, match='give a "model_id"'):
-        identity(path="no-such/model")
+    assert first == identity_of(tmp_path)  # what a copy has of its own says nothing
+    assert identity_of(tmp_path, model_id="a") != identity_of(tmp_path, model_id="b")
+    with pytest.raises(ConfigError, match='give a "model_id"') as told:
+        identity_of("no-such/model")
+    assert "\n" not in str(told.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="holds no weights"):
+        identity_of(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("place", [0, 5 << 20, (40 << 20) + 1, 64 << 20])
+def test_weights_of_equal_name_size_and_time_differ_by_their_bytes(tmp_path, place):
+    """As finetunes do in images and archives, whose files all have the same time. Of a large file
+    samples are read, so that no matrix of a layer lies between them."""
+    made = []
+    for name, byte in (("a", b"\1"), ("b", b"\2")):
+        path = tmp_path / name / "model.safetensors"
+        path.parent.mkdir()
+        with path.open("wb") as file:  # sparse
+            file.seek(place)
+            file.write(byte * (2 << 20))
+            file.truncate(66 << 20)
+        os.utime(path, (0, 0))
+        made.append(identity_of(path.parent))
+    assert made[0] != made[1]
+
+
+def test_snapshots_of_a_hub_differ_by_their_commit_and_their_bytes(tmp_path, monkeypatch):
+    """Also where the cache holds files instead of links that are named after their content."""
+    made = set()
+    for commit, weights in (("a" * 40, b"1"), ("b" * 40, b"1"), ("b" * 40, b"2")):
+        folder = tmp_path / "snapshots" / commit
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.safetensors").write_bytes(weights)
+        monkeypatch.setattr(facts, "snapshot_download", lambda *_, folder=folder, **__: str(folder))
+        made.add(identity_of("some/model"))
+        assert identity_of(folder) in made  # asked for by its path
+    assert len(made) == 3

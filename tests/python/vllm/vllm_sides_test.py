@@ -127,8 +127,8 @@ def test_other_models_layouts_dtypes_ranks_and_groups_never_match():
     made = {KeyMaker(page_facts(**changed)).keys([engine_key(1)], 0).tobytes()
             for changed in ({}, {"model": "n"}, {"dtype": "float16"}, {"layers": 2},
                             {"kv_heads": 4, "head_dim": 8}, {"tokens": 32}, {"blocks_per_chunk": 2},
-                            {"world_size": 2})}
-    assert len(made) == 8
+                            {"world_size": 2}, {"kv_layout": "LBNHC"})}
+    assert len(made) == 9
     two = KeyMaker(page_facts(world_size=2))
     ranks = two.keys([engine_key(1)])[0]
     assert ranks.shape == (2, 16)

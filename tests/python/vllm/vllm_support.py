@@ -54,7 +54,7 @@ def model():
 def page_facts(**changed):
     values = dict(model="m", dtype="bfloat16", layers=3, kv_heads=2, head_dim=16, tokens=16,
                   blocks_per_chunk=1, page_bytes=2 * 16 * 2 * 16 * 2, world_size=1,
-                  replicated=False) | changed
+                  replicated=False, kv_layout="LBHNC") | changed
     return PageFacts(**values)
 
 
