@@ -231,7 +231,8 @@ speckv_status speckv_completions_wait(speckv_completions* completions,
 speckv_status speckv_completions_free(speckv_completions* completions) {
   return guard([&]() -> Status {
     if (completions == nullptr) return {};
-    if (Status unused = check_unused(completions->users, "ops"); !unused.ok())
+    if (Status unused = check_unused(completions->users, "ops or prefetchers");
+        !unused.ok())
       return unused;
     delete completions;
     return {};

@@ -121,6 +121,11 @@ Status check_array(const void* array, std::size_t count, std::string_view name) 
   return {};
 }
 
+Status check_stats_size(std::size_t size, std::size_t alignment) {
+  if (size >= sizeof size && size <= 4096 && size % alignment == 0) return {};
+  return refused("stats has an impossible size: " + std::to_string(size));
+}
+
 Status check_unused(const std::atomic<std::size_t>& users, std::string_view of_what) {
   // acquire: pairs with the release in ~Use().
   const std::size_t count = users.load(std::memory_order_acquire);
@@ -268,7 +273,7 @@ speckv_status speckv_store_open(const speckv_store_options* options,
 speckv_status speckv_store_close(speckv_store* store) {
   return guard([&]() -> Status {
     if (store == nullptr) return {};
-    Status unused = check_unused(store->users, "ops, pins or sequences");
+    Status unused = check_unused(store->users, "ops, pins, sequences or prefetchers");
     if (!unused.ok()) return unused;
     delete store;
     return {};
@@ -341,8 +346,9 @@ speckv_status speckv_store_stats(const speckv_store* store, size_t tier,
   return guard([&]() -> Status {
     if (store == nullptr || stats == nullptr) return null_argument("store or stats");
     const std::size_t size = stats->size;
-    if (size < sizeof size || size > 4096 || size % alignof(speckv_tier_stats) != 0)
-      return refused("stats has an impossible size: " + std::to_string(size));
+    if (Status possible = check_stats_size(size, alignof(speckv_tier_stats));
+        !possible.ok())
+      return possible;
     if (tier >= store->store->tier_count()) return {Code::not_found, "no such tier"};
     speckv_tier_stats full = stats_of(store->store->stats(tier));
     full.size = size;

@@ -104,6 +104,9 @@ inline constexpr std::size_t kMostInBatch = std::size_t{1} << 24;
 // count elements at `array`: not NULL unless there are none, and not absurdly many.
 Status check_array(const void* array, std::size_t count, std::string_view name);
 
+// Of a struct that the library fills in.
+Status check_stats_size(std::size_t size, std::size_t alignment);
+
 // Counts one user of something while it lives.
 class Use {
  public:

@@ -104,7 +104,7 @@ SPECKV_API speckv_status speckv_completions_drain(speckv_completions* completion
 /* OK: there are entries. TIMED_OUT: not yet. */
 SPECKV_API speckv_status speckv_completions_wait(speckv_completions* completions,
                                                  uint64_t timeout_ns);
-/* BUSY: ops that report there are left. NULL is fine. */
+/* BUSY: ops or prefetchers that report there are left. NULL is fine. */
 SPECKV_API speckv_status speckv_completions_free(speckv_completions* completions);
 
 /* ---- asking, moving, forgetting -----------------------------------------------------

@@ -10,12 +10,14 @@
  *     of an array of them all have the size of the first.
  *   - speckv_last_error() says more about the calling thread's last failure.
  *   - Memory given to a call that makes an op stays the library's until the op is freed.
- *   - Any thread may use a store. All other objects are for one thread at a time.
+ *   - Any thread may use a store or a prefetcher. All other objects are for one thread at
+ *     a time.
  *   - What an object was made from (a store, completions, a sequence) must outlive it:
  *     freeing that first is SPECKV_STATUS_BUSY and does nothing.
  *
  * This header: stores. cxlspeckv/blocks.h: what goes in and out. cxlspeckv/sequence.h:
- * the KV of one request, keys, addresses. Including this one includes all three.
+ * the KV of one request, keys, addresses. cxlspeckv/prefetcher.h: KV there before it is
+ * asked for. Including this one includes all four.
  */
 #ifndef CXLSPECKV_CXLSPECKV_H
 #define CXLSPECKV_CXLSPECKV_H
@@ -112,7 +114,7 @@ typedef struct speckv_store speckv_store;
 
 SPECKV_API speckv_status speckv_store_open(const speckv_store_options* options,
                                            speckv_store** store);
-/* BUSY: ops, pins or sequences of it are left. NULL is fine. */
+/* BUSY: ops, pins, sequences or prefetchers of it are left. NULL is fine. */
 SPECKV_API speckv_status speckv_store_close(speckv_store* store);
 /* Forgets a shared store of that name, once nobody needs it; who has it open keeps it. */
 SPECKV_API speckv_status speckv_store_remove(const char* name);
@@ -168,6 +170,7 @@ SPECKV_API speckv_status speckv_store_report(const speckv_store* store,
 #endif
 
 #include "cxlspeckv/blocks.h"
+#include "cxlspeckv/prefetcher.h"
 #include "cxlspeckv/sequence.h"
 
 #endif /* CXLSPECKV_CXLSPECKV_H */

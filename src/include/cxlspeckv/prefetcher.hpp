@@ -43,9 +43,10 @@ struct PrefetchOptions {
   // At which each tier is read; of the first: filled. Tells how long a request's own
   // loads use a link. Empty: 64, 28 and then 7 GB/s.
   std::vector<double> bytes_per_second{};
-  Clock* clock = nullptr;                  // nullptr: steady_clock()
-  CompletionQueue* completions = nullptr;  // told of each chunk: call advance() then
-  std::uint64_t tag = 0;                   // repeated there
+  Clock* clock = nullptr;  // nullptr: steady_clock()
+  // Told of each chunk: call advance() then, but not from its notify.
+  CompletionQueue* completions = nullptr;
+  std::uint64_t tag = 0;  // repeated there
 };
 
 // What is known of a request, for the predictor; zeros and false are fine.
