@@ -42,6 +42,17 @@ void add(CLI::App& app, const Option& option, Arguments& arguments) {
   }
 }
 
+// One line about what is wrong with the arguments. Of a word that is no command CLI11
+// only says that a command is wanted.
+int refuse(const CLI::App& app, int argc, char** argv, const std::string& reason) {
+  const bool named = argc > 1 && argv[1][0] != '-';
+  const std::string what = named && app.get_subcommands().empty()
+                               ? std::string("no such command: ") + argv[1]
+                               : reason.substr(0, reason.find('\n'));
+  say(what + " (see speckvctl --help)");
+  return kBadArguments;
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"speckvctl: devices, engines, stores and pools of cxlspeckv"};
   app.require_subcommand(1);
@@ -59,9 +70,8 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const bool asked = error.get_exit_code() == 0;  // --help
-    app.exit(error, asked ? std::cout : std::cerr, std::cerr);
-    return asked ? kDone : kBadArguments;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    return refuse(app, argc, argv, error.what());
   }
   return chosen->run(arguments);
 }

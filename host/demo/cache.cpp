@@ -124,10 +124,15 @@ Result<std::unique_ptr<Cache>> Cache::open(const CacheOptions& options) {
   return cache;
 }
 
+constexpr std::uint64_t kBesides = 4096;  // a block's frame: header, layers, padding
+
 std::uint64_t bytes_for(std::uint64_t blocks) noexcept {
-  constexpr std::uint64_t kBesides = 4096;  // a block's frame: header, layers, padding
   constexpr std::uint64_t kPage = 2U << 20;
   return (blocks * (kv_layout().bytes() + kBesides) + kPage - 1) / kPage * kPage;
+}
+
+std::uint64_t blocks_in(std::uint64_t bytes) noexcept {
+  return bytes / (kv_layout().bytes() + kBesides);
 }
 
 Result<TemporaryPool> TemporaryPool::create(std::uint64_t bytes) {

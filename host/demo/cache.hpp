@@ -52,6 +52,8 @@ class Cache {
 
 // Bytes of fast memory that hold `blocks` blocks with what the store keeps beside them.
 std::uint64_t bytes_for(std::uint64_t blocks) noexcept;
+// Blocks that so many bytes hold.
+std::uint64_t blocks_in(std::uint64_t bytes) noexcept;
 
 // A pool file for the demo's own use, in a folder that is on a disk if there is one. Its
 // name is removed when this goes: at once after opening, so that no way to end leaves it.

@@ -75,7 +75,8 @@ Result<Reading> read_on(Cache& cache, Model& model, const std::vector<Past>& pas
     if (!read) return read.error();
     result.logits.push_back(*std::move(read));
   }
-  result.coded = 1 - static_cast<double>(fast) / static_cast<double>(blocks);
+  if (blocks > 0)
+    result.coded = 1 - static_cast<double>(fast) / static_cast<double>(blocks);
   return result;
 }
 
@@ -159,6 +160,7 @@ Result<std::vector<Fidelity>> measure_fidelity(const Settings& settings,
     if (!read) return read.error();
     Fidelity& result = results.emplace_back(
         Fidelity{.codec = std::string(codec->name()), .coded = read->coded});
+    if (read->coded <= 0) continue;
     for (std::size_t n = 0; n < pasts.size(); ++n) {
       add(pasts[n].beyond ? result.beyond : result.within, exact->logits[n],
           read->logits[n]);

@@ -23,6 +23,7 @@ struct Fidelity {
   double ratio = 0;  // plain bytes over stored bytes in the lower tier
   double coded =
       0;  // share of the past that had left the fast tier when it was read again
+  // Nothing where nothing went through the codec.
   std::optional<Divergence> within{};  // positions that the model was trained on
   std::optional<Divergence> beyond{};  // later ones, if the context goes there
 };

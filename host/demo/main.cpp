@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <unistd.h>
 
+#include "demo/cache.hpp"
 #include "demo/fidelity.hpp"
 #include "demo/report.hpp"
 #include "demo/tokenizer.hpp"
@@ -68,11 +69,18 @@ void declare(CLI::App& app, Settings& settings, std::string& codec) {
   number("--turn", settings.turn, "tokens generated a turn", 2, 4096);
   number("--rounds", settings.rounds, "turns of every sequence", 1, 4096);
   number("--threads", settings.threads, "threads that compute", 1, 256);
+  const CLI::Validator named(
+      [](const std::string& name) { return std::string(name.empty() ? "no name" : ""); },
+      "");
   app.add_option("--text", settings.text, "text to read (default: the one shipped)")
+      ->check(named)
       ->type_name("FILE");
   app.add_option("--model", settings.model, "folder of the model's files")
+      ->check(named)
       ->type_name("DIR");
-  app.add_option("--json", settings.json, "write the figures there")->type_name("FILE");
+  app.add_option("--json", settings.json, "write the figures there")
+      ->check(named)
+      ->type_name("FILE");
   app.add_flag("--progress", settings.progress,
                "draw the progress bar even if nobody may look");
 }
@@ -101,14 +109,16 @@ int say_about_tiers(const Settings& settings, const Status& status) {
 }
 
 void introduce(const Settings& settings) {
-  const double block = static_cast<double>(kv_layout().bytes()) / (1U << 20);
-  std::printf(
-      "%u sequences of %u tokens take turns of %u tokens: %.0f MiB of KV; the fast tier "
-      "holds "
-      "%.0f MiB.\n%s; %u threads, %s.\n",
-      settings.sequences, settings.context, settings.turn, block * settings.blocks(),
-      block * settings.fast_blocks(), machine().c_str(), settings.threads,
-      best_kernels().name);
+  const auto mebibytes = [](std::uint64_t blocks) {
+    return static_cast<double>(kv_layout().bytes() * blocks) / (1U << 20);
+  };
+  const std::uint64_t fast =
+      settings.tiers.empty() ? settings.fast_blocks() : blocks_in(settings.fast_bytes);
+  std::printf("%u sequences of %u tokens take turns of %u tokens: %.0f MiB of KV; ",
+              settings.sequences, settings.context, settings.turn,
+              mebibytes(settings.blocks()));
+  std::printf("the fast tier holds %.0f MiB.\n%s; %u threads, %s.\n", mebibytes(fast),
+              machine().c_str(), settings.threads, best_kernels().name);
   if (settings.longest() > ModelShape::trained_context) {
     std::printf(
         "The model was trained on at most %u tokens: what it writes beyond is weaker.\n",
@@ -144,10 +154,32 @@ int measure(const Settings& settings, Model& model, Team& team,
   return sound.ok() ? 0 : say(kFailed, sound.message());
 }
 
-int run(const Settings& settings) {
+// Opens the tiers that the user named, before much else is done, to see what they hold.
+Result<std::uint64_t> fast_bytes(const Settings& settings) {
+  const auto cache = Cache::open({.tiers = settings.tiers, .codec = settings.codec});
+  if (!cache) return cache.error();
+  const std::uint64_t bytes = (*cache)->store().stats(0).capacity;
+  if (blocks_in(bytes) >= settings.least_blocks()) return bytes;
+  return Status(Code::invalid_argument,
+                "the first holds " + std::to_string(blocks_in(bytes)) +
+                    " blocks; a turn needs " + std::to_string(settings.least_blocks()) +
+                    ", " + std::to_string(bytes_for(settings.least_blocks()) >> 20) +
+                    " MiB");
+}
+
+int run(Settings settings) {
+  if (!settings.tiers.empty()) {
+    const auto bytes = fast_bytes(settings);
+    if (!bytes) return say_about_tiers(settings, bytes.error());
+    settings.fast_bytes = *bytes;
+  }
   const std::string data = find_data(settings.model);
+  const auto say_about_model = [&](const Status& status) {
+    return settings.model.empty() ? say(kFailed, status.message())
+                                  : say(kUsage, "--model: " + status.message());
+  };
   const auto tokenizer = Tokenizer::open(data + "/merges.json", ModelShape::vocabulary);
-  if (!tokenizer) return say(kFailed, tokenizer.error().message());
+  if (!tokenizer) return say_about_model(tokenizer.error());
   const auto text =
       read_text(settings.text.empty() ? data + "/northanger.txt" : settings.text);
   if (!text) return say(kUsage, text.error().message());
@@ -162,7 +194,7 @@ int run(const Settings& settings) {
   Team team(settings.threads);
   auto model = Model::open(data + "/kvlm12m_fp16.bin", settings.longest() + kMore, team,
                            best_kernels());
-  if (!model) return say(kFailed, model.error().message());
+  if (!model) return say_about_model(model.error());
   return measure(settings, *model, team, *tokenizer, tokens);
 }
 

@@ -78,15 +78,23 @@ void add_tiers(std::string& out, const Report& report) {
   }
 }
 
+constexpr const char* kOutOfReach = "the context does not reach there";
+constexpr const char* kNothingCoded =
+    "so little text that all of it stayed in the fast tier";
+
 void add_fidelity(std::string& out, const Report& report) {
   if (report.fidelity.empty()) return;
   append(out, "\n%-9s %6s %9s   %-34s %s\n", "codec", "ratio", "through it",
          "positions to 1,024: KL, same choice", "beyond, where the model is weaker");
   const auto add = [&](const std::optional<Divergence>& d) {
     if (d) append(out, "  %8.1e nats, %5.1f %%%12s", d->nats, 100 * d->same_best, "");
-    if (!d) append(out, "  (the context does not reach there)");
+    if (!d) append(out, "  (%s)", kOutOfReach);
   };
   for (const Fidelity& f : report.fidelity) {
+    if (f.coded <= 0) {
+      append(out, "%-9s (%s)\n", f.codec.c_str(), kNothingCoded);
+      continue;
+    }
     append(out, "%-9s %6.2f %7.0f %% ", f.codec.c_str(), f.ratio, 100 * f.coded);
     add(f.within);
     add(f.beyond);
@@ -110,7 +118,7 @@ void add_divergences(std::vector<Figure>& out, const Fidelity& fidelity) {
                   .unit = "nats",
                   .baseline = "exact KV, teacher-forced"};
     if (d) figure.value = d->nats;
-    if (!d) figure.skipped = "the context does not reach there";
+    if (!d) figure.skipped = fidelity.coded > 0 ? kOutOfReach : kNothingCoded;
     out.push_back(figure);
   };
   add("_to_1024", fidelity.within);

@@ -221,7 +221,9 @@ Status run_rounds(std::array<Lane, kWays>& lanes, const Settings& settings,
 }  // namespace
 
 std::uint32_t Settings::fast_blocks() const noexcept {
-  return std::max(blocks() / 4, blocks_each() + sequences + 1);
+  if (tiers.empty()) return std::max(blocks() / 4, least_blocks());
+  return static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(blocks_in(fast_bytes), blocks() + sequences));
 }
 
 std::size_t window(std::size_t text, std::size_t length, std::size_t n,

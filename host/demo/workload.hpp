@@ -22,6 +22,7 @@ namespace speckv::demo {
 struct Settings {
   std::uint32_t sequences = 16, context = 2048, turn = 32, rounds = 5, threads = 2;
   std::vector<std::string> tiers{};  // URIs; empty: a quarter in memory, all in a file
+  std::uint64_t fast_bytes = 0;      // capacity of the first of `tiers`
   const Codec* codec = nullptr;      // of the tiers below the first
   std::string text{}, model{};       // a file, a folder; empty: those shipped
   std::string json{};
@@ -32,8 +33,10 @@ struct Settings {
     return (longest() + kBlockTokens - 1) / kBlockTokens;
   }
   std::uint32_t blocks() const noexcept { return sequences * blocks_each(); }
-  // Of the fast tier: a quarter, or what one sequence and everybody's open block take.
+  // Of the fast tier: what the first of `tiers` holds; or a quarter, but least_blocks().
   std::uint32_t fast_blocks() const noexcept;
+  // What one sequence and everybody's open block take: a fast tier must hold that.
+  std::uint32_t least_blocks() const noexcept { return blocks_each() + sequences + 1; }
   // Sequences whose whole KV fits there.
   std::uint32_t kept() const noexcept {
     return std::min(sequences, fast_blocks() / blocks_each());

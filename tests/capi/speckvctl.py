@@ -31,6 +31,8 @@ def call(*words, status=0, silent=True):
                           stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == status, (words, done)
     assert bool(done.stderr) == (status != 0), (words, done)
+    if status == 2:  # one line, by the one who says it
+        assert re.fullmatch(r"speckvctl: .{10,}\n", done.stderr), (words, done)
     assert not (status and silent and done.stdout), (words, done)
     return done.stdout
 
@@ -70,6 +72,13 @@ def bad_arguments_exit_with_2():
                   ["bench"], ["config", "put", "/dev/speckv0"],
                   ["config", "get", "/dev/speckv63", "colour"], ["generate", "html"], ["generate"]):
         call(*words, status=2)
+
+
+def refusals_name_the_word():
+    for words, word in ((["lst"], "lst"), (["list", "--jason"], "--jason"), (["list", "more"], "more"),
+                        (["stats"], "NAME"), (["info", "cuda:0"], "cuda:0")):
+        done = subprocess.run([program, *words], capture_output=True, text=True, timeout=100, check=False)
+        assert word in done.stderr, (words, done)
 
 
 def help_names_every_command():
@@ -324,7 +333,7 @@ def the_exporters_unit_is_a_command_that_works(folder):
 
 
 with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as temporary:
-    for claim in (bad_arguments_exit_with_2, help_names_every_command,
+    for claim in (bad_arguments_exit_with_2, refusals_name_the_word, help_names_every_command,
                   list_tells_devices_and_io_uring, info_describes_a_device_and_creates_none,
                   stats_reads_pools_and_nothing_else, health_is_graded,
                   stats_of_an_engine_are_numbers_by_name, a_live_store_is_seen_tier_by_tier,

@@ -90,7 +90,7 @@ def refusals(_tree, program, *cases):
         found = subprocess.run([program, *words.split()], capture_output=True, text=True,
                                stdin=subprocess.DEVNULL, check=False, timeout=60)
         lines = found.stderr.splitlines()
-        if found.returncode != 2 or len(lines) != 1 or len(lines[0]) < 10:
+        if found.returncode != 2 or found.stdout or len(lines) != 1 or len(lines[0]) < 10:
             yield f"{words}: {found}"
 
 

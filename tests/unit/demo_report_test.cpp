@@ -103,6 +103,15 @@ TEST(DemoReport, ratios_compare_tokens_a_second) {
   EXPECT_FALSE(run.figure("demo_kl_int8_beyond_1024").skipped.empty());
 }
 
+TEST(DemoReport, a_codec_that_nothing_went_through_has_no_figures) {
+  Outcome run;
+  run.fidelity = {{.codec = "int8"}};
+  EXPECT_FALSE(run.figure("demo_kl_int8_to_1024").value);
+  EXPECT_FALSE(run.figure("demo_kl_int8_to_1024").skipped.empty());
+  EXPECT_NE(table(run.report).find("int8      (so little text"), std::string::npos);
+  EXPECT_EQ(table(run.report).find("nats"), std::string::npos);
+}
+
 TEST(DemoReport, equal_tokens_are_a_bar_for_exact_codecs_only) {
   Outcome run;
   run.workload.same_tokens[tiered] = false;

@@ -401,6 +401,29 @@ TEST(DemoFidelity, an_exact_codec_changes_nothing_and_four_bits_more_than_eight)
   EXPECT_LT((*result)[2].within->nats, 0.01);
 }
 
+TEST(DemoFidelity, a_text_that_stays_in_the_fast_tier_tells_nothing_of_a_codec) {
+  Team team(2);
+  Model model = shipped_model(team);
+  Settings settings = small_settings();
+  settings.context = 2 * kBlockTokens;
+  const auto result = measure_fidelity(settings, {find_codec("kvq4")}, model,
+                                       shipped_tokens(0, 3000), [](double) {});
+  ASSERT_TRUE(result.ok()) << result.error().message();
+  EXPECT_EQ(result->front().coded, 0);
+  EXPECT_FALSE(result->front().within);
+}
+
+TEST(DemoWorkload, the_fast_tier_is_the_first_that_is_named) {
+  Settings settings = small_settings();
+  EXPECT_EQ(settings.fast_blocks(), settings.least_blocks());  // more than a quarter
+  settings.tiers = {"dram:64M", "dram:1G"};
+  settings.fast_bytes = bytes_for(20);
+  EXPECT_GE(settings.fast_blocks(), 20U);
+  EXPECT_LE(bytes_for(settings.fast_blocks()), settings.fast_bytes);
+  settings.fast_bytes = bytes_for(100000);  // (c) needs no more than there is
+  EXPECT_EQ(settings.fast_blocks(), settings.blocks() + settings.sequences);
+}
+
 TEST(DemoFidelity, divergence_is_the_textbook_sum) {
   const float even[] = {0.0F, 0.0F}, odds[] = {std::log(3.0F), 0.0F};
   EXPECT_NEAR(divergence(even, odds),
