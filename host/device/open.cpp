@@ -2,6 +2,8 @@
 
 #include "cxlspeckv/devices.hpp"
 
+#include "device/simulated.hpp"
+
 namespace speckv {
 namespace {
 
@@ -14,6 +16,8 @@ OpenedDevice open_scheme(const DeviceUri& uri) {
       return open_soft(uri);
     case Scheme::cxl:
       return open_cxl(uri);
+    case Scheme::sim:
+      return open_simulated(uri);
     case Scheme::dax:
     case Scheme::shm:
       return open_mapped(uri);

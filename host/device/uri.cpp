@@ -40,14 +40,15 @@ struct SchemeRow {
   unsigned parameters;
   std::string_view example;
 };
-constexpr std::array<SchemeRow, 7> kSchemes{
+constexpr std::array<SchemeRow, 8> kSchemes{
     {{"dram", Scheme::dram, kCommon, "dram:4G"},
      {"numa", Scheme::numa, kCommon, "numa:1?size=4G"},
      {"dax", Scheme::dax, kCommon, "dax:/dev/dax0.0?size=8G"},
      {"file", Scheme::file, kOfFiles, "file:/var/lib/kv.pool?size=8G"},
      {"shm", Scheme::shm, kCommon, "shm:/kv?size=4G"},
      {"soft", Scheme::soft, kCommon, "soft:?size=1G"},
-     {"cxl", Scheme::cxl, kCommon, "cxl:/dev/speckv0?size=8G"}}};
+     {"cxl", Scheme::cxl, kCommon, "cxl:/dev/speckv0?size=8G"},
+     {"sim", Scheme::sim, kCommon, "sim:?size=1M"}}};
 
 Status refuse(std::string_view uri, const std::string& sentence) {
   return {Code::invalid_argument, "device \"" + std::string(uri) + "\": " + sentence};
@@ -135,6 +136,7 @@ std::string parse_place(DeviceUri& uri, std::string_view place) {
   switch (uri.scheme) {
     case Scheme::dram:
     case Scheme::soft:
+    case Scheme::sim:
       if (place.empty()) return {};
       if (uri.size != 0) return "the size is given twice";
       return set_parameter(uri, Parameter::size, place);
@@ -161,7 +163,8 @@ std::string parse_place(DeviceUri& uri, std::string_view place) {
 }
 
 bool needs_size(Scheme scheme) noexcept {
-  return scheme == Scheme::dram || scheme == Scheme::numa || scheme == Scheme::soft;
+  return scheme == Scheme::dram || scheme == Scheme::numa || scheme == Scheme::soft ||
+         scheme == Scheme::sim;
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // device/uri.hpp -- device names, taken apart. Parsing touches nothing on the machine.
 //
 //   uri   = scheme ":" place [ "?" name "=" value { "&" name "=" value } ]
-//   place = a size (dram, soft), a node number (numa), a path (file, dax, cxl), a name
-//   (shm)
+//   place = a size (dram, soft, sim), a node number (numa), a path (file, dax, cxl), a
+//   name (shm)
 //
 // There is no escaping: a path ends at the first "?".
 #pragma once
@@ -17,7 +17,7 @@
 
 namespace speckv {
 
-enum class Scheme : std::uint8_t { dram, numa, dax, file, shm, soft, cxl };
+enum class Scheme : std::uint8_t { dram, numa, dax, file, shm, soft, cxl, sim };
 enum class FileEngine : std::uint8_t { best, uring, pread };
 
 struct DeviceUri {

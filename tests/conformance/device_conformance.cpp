@@ -62,6 +62,9 @@ constexpr Case kCases[] = {
 // And, where the environment names a card (SPECKV_TEST_CARD=/dev/speckv0, as in the
 // guest), its memory.
 std::vector<Case> cases() {
+#ifdef SPECKV_RTL_DEVICE
+  return {{"sim", "sim:?size=16M"}};
+#endif
   std::vector<Case> all(std::begin(kCases), std::end(kCases));
   if (std::getenv("SPECKV_TEST_CARD") != nullptr)
     all.push_back({"cxl", "cxl:%?size=16M"});

@@ -221,6 +221,13 @@ TEST(Devices, soft_is_reported_as_simulated) {
   EXPECT_FALSE((*real)->info().simulated);
 }
 
+TEST(Devices, a_simulation_that_nobody_brought_is_refused_with_a_sentence) {
+  const auto device = open_device("sim:1M");
+  ASSERT_FALSE(device.ok());
+  EXPECT_EQ(device.error().code(), Code::unsupported);
+  EXPECT_NE(device.error().message().find("no simulation"), std::string::npos);
+}
+
 TEST(Devices, shared_memory_is_shared) {
   const std::string name = "/speckv_shared_" + std::to_string(::getpid());
   const auto first = open_device("shm:" + name + "?size=1M");

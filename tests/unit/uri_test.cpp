@@ -140,6 +140,8 @@ TEST(DeviceUri, refuses_what_it_does_not_know_and_says_what_would_be_right) {
       {"shm:/a/b?size=4G", "a name is"},
       {"shm:/" + std::string(255, 'x') + "?size=4G", "a name is"},
       {"soft:", "the size is missing"},
+      {"sim:", "the size is missing"},
+      {"sim:1M?direct=1", "has no parameter"},
       {"cxl:", "the path is missing"},
       {"cxl:/dev/speckv0?direct=1", "has no parameter"},
       {"file:/" + std::string(10000, 'x'), "too long"},

@@ -6,7 +6,7 @@
 //   dax:/path?size=8G    a devdax device, or any file that can be mapped; persistent
 //   file:/path?size=8G   a file or block device through io_uring and O_DIRECT; persistent
 //   shm:/name?size=4G    shared memory, seen by every process that opens the name
-//   soft:?size=1G        the card's engine in software; reported as simulated
+//   soft:?size=1G        the card's engine in software; sim: its RTL, where linked in
 //   cxl:/dev/speckv0     memory of a card, through its driver; size=: what is left of it
 // Sizes take K, M, G, T (powers of 1024); what exists may be opened without one.
 // Parameters of all: throttle=PRESET (see throttled()), timeout=SECONDS; of file:
