@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "cxlspeckv/codec.hpp"
+#include "cxlspeckv/profile.hpp"
 
 #include "bindings.hpp"
 
@@ -20,12 +21,14 @@ LayerContext context_of(const BlockLayout& layout, std::uint32_t layer,
                         const py::object& first_position, const py::bytes& profile) {
   if (layer >= layout.layers)
     raise(Code::invalid_argument, "the layout has fewer layers");
+  const Bytes file = bytes_in(profile);
+  if (!file.empty()) check(check_profile(file, {&layout, 1}));
   return {.layout = layout,
           .layer = layer,
           .first_position = first_position.is_none()
                                 ? kNoPosition
                                 : first_position.cast<std::uint32_t>(),
-          .profile = bytes_in(profile)};
+          .profile = file};
 }
 
 Bytes bytes_of_buffer(const py::buffer_info& info) {
@@ -71,6 +74,38 @@ py::array decode(const std::string& name, const BlockLayout& layout,
   return plain;
 }
 
+py::bytes write(std::uint32_t layers, std::uint32_t kv_heads, std::uint32_t head_dim,
+                std::uint32_t rope_base, const std::string& model,
+                const py::bytes& tokenizer, const std::vector<py::bytes>& parts) {
+  if (parts.size() != kProfileParts)
+    raise(Code::invalid_argument, "a profile has seven parts");
+  std::array<Bytes, kProfileParts> views;
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    views[i] = bytes_in(parts[i]);
+  const ProfileShape shape{.layers = layers,
+                           .kv_heads = kv_heads,
+                           .head_dim = head_dim,
+                           .pairs = static_cast<std::uint32_t>(views[0].size() / 4),
+                           .targets = static_cast<std::uint32_t>(views[1].size() / 2),
+                           .rope_base = rope_base,
+                           .model = profile_model(model, bytes_in(tokenizer))};
+  const auto file = value_of(write_profile(shape, views));
+  return {reinterpret_cast<const char*>(file.data()), file.size()};
+}
+
+py::dict read_shape(const py::bytes& file) {
+  const ProfileShape shape = value_of(profile_shape(bytes_in(file)));
+  py::dict found;
+  found["layers"] = shape.layers;
+  found["kv_heads"] = shape.kv_heads;
+  found["head_dim"] = shape.head_dim;
+  found["pairs"] = shape.pairs;
+  found["targets"] = shape.targets;
+  found["rope_base"] = shape.rope_base;
+  found["model"] = bytes_of_keys({&shape.model, 1});
+  return found;
+}
+
 }  // namespace
 
 std::vector<py::ssize_t> layer_shape(const BlockLayout& l) {
@@ -112,6 +147,12 @@ void bind_codecs(py::module_& module) {
   });
   module.def("layer_shape", [](const BlockLayout& layout) {
     return py::tuple(py::cast(layer_shape(layout)));
+  });
+  module.def("write_profile", &write);
+  module.def("profile_shape", &read_shape);
+  module.def("profile_model", [](const std::string& name, const py::bytes& tokenizer) {
+    const BlockKey key = profile_model(name, bytes_in(tokenizer));
+    return bytes_of_keys({&key, 1});
   });
   module.def("encode", &encode);
   module.def("decode", &decode);

@@ -43,6 +43,21 @@ def max_layer_bytes(codec: str, layout: BlockLayout) -> int:
     return _core.max_layer_bytes(codec, layout)
 
 
+def profile_shape(file: bytes) -> dict[str, Any]:
+    """Check every byte of a model's profile, and return of what model it is.
+
+    Keys: layers, kv_heads, head_dim, pairs, targets, rope_base, and model, which is
+    `profile_model` of its name and tokenizer. Raises `Corrupted` and, for another version,
+    `Unsupported`.
+    """
+    return _core.profile_shape(file)
+
+
+def profile_model(name: str, tokenizer: bytes) -> bytes:
+    """Return the 16 bytes that name a model and its tokenizer in a profile."""
+    return _core.profile_model(name, tokenizer)
+
+
 def encode(
     codec: str,
     layout: BlockLayout,

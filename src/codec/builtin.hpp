@@ -18,6 +18,7 @@ const Codec& kvq4_codec() noexcept;
 const Codec& lossless_codec() noexcept;
 std::span<const Codec* const> rt_codecs() noexcept;
 std::span<const Codec* const> hx_codecs() noexcept;
+std::span<const Codec* const> hxp_codecs() noexcept;
 
 constexpr std::uint64_t padded(std::uint64_t bytes) noexcept {
   return (bytes + 63) / 64 * 64;

@@ -7,7 +7,8 @@ std::span<const Codec* const> builtin_codecs() noexcept {
       &raw_codec(),      &int8_codec(),  &int8_delta_rle_codec(), &kvq4_codec(),  //
       &lossless_codec(), rt_codecs()[0], rt_codecs()[1],          rt_codecs()[2],
       rt_codecs()[3],    hx_codecs()[0], hx_codecs()[1],          hx_codecs()[2],
-      hx_codecs()[3],    hx_codecs()[4]};
+      hx_codecs()[3],    hx_codecs()[4], hxp_codecs()[0],         hxp_codecs()[1],
+      hxp_codecs()[2]};
   return codecs;
 }
 

@@ -1,57 +1,13 @@
 // Decoding an hx unit: the definition.
 #include "base/endian.hpp"
 #include "codec/hx.hpp"
+#include "codec/hx_lanes.hpp"
 #include "codec/hx_unit.hpp"
 
 namespace speckv::hx {
 namespace {
 
 constexpr std::uint32_t kLanes = HxShape::kLanes;
-
-// The words and escapes of a unit, lane by lane.
-class Stream {
- public:
-  Stream(const std::byte* words, std::uint64_t count, std::uint64_t escapes) noexcept
-      : word_(words),
-        escape_(words + 2 * count),
-        words_end_(escape_),
-        end_(escape_ + 2 * escapes) {}
-
-  // The next number of a lane. False: nothing is left.
-  bool next(const Table& table, std::uint32_t lane, std::int32_t& x) noexcept {
-    std::uint32_t& held = held_[lane];
-    std::uint32_t& count = count_[lane];
-    if (count < table.most) {
-      if (word_ == words_end_) return false;
-      held |= std::uint32_t{load_le<std::uint16_t>(word_)} << count;
-      word_ += 2;
-      count += 16;
-    }
-    const std::uint32_t symbol = table.symbol[held % Table::kWindow];
-    const std::uint32_t length = table.length[held % Table::kWindow];
-    held >>= length;
-    const std::uint32_t low = held & ((1U << table.raw) - 1);
-    held >>= table.raw;
-    count -= length + table.raw;
-    if (symbol == Table::kEscape) {
-      if (escape_ == end_) return false;
-      x = load_le<std::int16_t>(escape_);
-      escape_ += 2;
-      return true;
-    }
-    const auto upper = static_cast<std::int32_t>(symbol) - std::int32_t{Table::kBias};
-    x = upper * (1 << table.raw) + static_cast<std::int32_t>(low);
-    return true;
-  }
-  bool at_end() const noexcept { return word_ == words_end_ && escape_ == end_; }
-
- private:
-  const std::byte* word_;
-  const std::byte* escape_;
-  const std::byte* words_end_;
-  const std::byte* end_;
-  std::uint32_t held_[kLanes] = {}, count_[kLanes] = {};
-};
 
 template <class F>
 bool decode_one(const HxShape& shape, Bytes unit, std::byte* plain) noexcept {

@@ -5,12 +5,11 @@
 #include <cstring>
 
 #include "codec/fixed_unit.hpp"
+#include "codec/hx_lanes.hpp"
 #include "codec/number.hpp"
 
 namespace speckv::hx {
 namespace {
-
-constexpr std::uint32_t kLanes = HxShape::kLanes;
 
 template <class F>
 class Encoder {
@@ -28,8 +27,8 @@ class Encoder {
     if (!search(first_guess(shape_, sums_, gain_), least_log(shape_, sums_, gain_),
                 [this](std::int32_t log) noexcept { return fits(log); }))
       return false;
-    write_parameters(shape_, {log_, wide_, words_, escapes_, table_, mean_, gain_},
-                     unit_);
+    write_parameters(
+        shape_, {log_, wide_, size_.words, size_.escapes, table_, mean_, gain_}, unit_);
     write_words();
     return true;
   }
@@ -75,11 +74,8 @@ class Encoder {
     for (std::uint32_t c = 0; c < shape_.channels; ++c)
       bits += choose_table(c);
     if (shape_.words(wide_) + bits / 8 > shape_.slot) return false;
-    lay_out();
-    return end() <= shape_.slot;
-  }
-  std::uint64_t end() const noexcept {
-    return shape_.words(wide_) + 2 * (words_ + escapes_);
+    size_ = stream_size(shape_.tokens, shape_.channels, numbers());
+    return shape_.words(wide_) + 2 * (size_.words + size_.escapes) <= shape_.slot;
   }
 
   void quantise() noexcept {
@@ -123,82 +119,15 @@ class Encoder {
     return best;
   }
 
-  // How many words and escapes the lanes take as a decoder asks for them.
-  void lay_out() noexcept {
-    std::int32_t count[kLanes] = {};
-    words_ = escapes_ = 0;
-    for (std::uint32_t first = 0; first < shape_.tokens; first += kLanes) {
-      const std::uint32_t lanes = std::min(kLanes, shape_.tokens - first);
-      for (std::uint32_t c = 0; c < shape_.channels; ++c) {
-        const Table& table = tables()[table_[c]];
-        for (std::uint32_t i = 0; i < lanes; ++i) {
-          const Coded coded = code_of(table, number_at(c, first + i));
-          const bool pull = count[i] < static_cast<std::int32_t>(table.most);
-          words_ += pull ? 1 : 0;
-          count[i] += (pull ? 16 : 0) - static_cast<std::int32_t>(coded.length);
-          escapes_ += coded.escaped ? 1 : 0;
-        }
-      }
-    }
-  }
-
-  struct Coded {
-    std::uint32_t bits, length;
-    bool escaped;
-  };
-  static Coded code_of(const Table& table, std::int32_t x) noexcept {
-    std::uint32_t symbol = table.symbol_of(x);
-    const bool escaped = symbol == Table::kEscape || table.code_length[symbol] == 0;
-    if (escaped) symbol = Table::kEscape;
-    const std::uint32_t low =
-        escaped ? 0 : static_cast<std::uint32_t>(x) & ((1U << table.raw) - 1);
-    const std::uint32_t length = table.code_length[symbol];
-    return {table.code[symbol] | low << length, length + table.raw, escaped};
-  }
-
-  // A word's place is where the decoder asks for it; its bits come later.
-  void write_words() noexcept {
-    struct Lane {
-      std::uint64_t held = 0;             // bits that have no word yet
-      std::uint32_t count = 0;            // of them
-      std::int32_t ahead = 0;             // bits that a decoder has and has not used
-      std::uint32_t first = 0, last = 0;  // of its places that are still empty
-      std::byte* place[4] = {};
+  auto numbers() noexcept {
+    return [this, &all = tables()](std::uint32_t c, std::uint32_t t) noexcept {
+      return Number{all[table_[c]], number_at(c, t)};
     };
-    Lane lanes[kLanes];
-    std::byte* word = unit_.data() + shape_.words(wide_);
-    std::byte* escape = word + 2 * words_;
-    for (std::uint32_t first = 0; first < shape_.tokens; first += kLanes) {
-      const std::uint32_t active = std::min(kLanes, shape_.tokens - first);
-      for (std::uint32_t c = 0; c < shape_.channels; ++c) {
-        const Table& table = tables()[table_[c]];
-        for (std::uint32_t i = 0; i < active; ++i) {
-          Lane& lane = lanes[i];
-          if (lane.ahead < static_cast<std::int32_t>(table.most)) {
-            lane.place[lane.last++ % 4] = word;
-            word += 2;
-            lane.ahead += 16;
-          }
-          const Coded coded = code_of(table, number_at(c, first + i));
-          lane.held |= std::uint64_t{coded.bits} << lane.count;
-          lane.count += coded.length;
-          lane.ahead -= static_cast<std::int32_t>(coded.length);
-          if (lane.count >= 16) {
-            store_le(lane.place[lane.first++ % 4], static_cast<std::uint16_t>(lane.held));
-            lane.held >>= 16;
-            lane.count -= 16;
-          }
-          if (coded.escaped) {
-            store_le(escape, number_at(c, first + i));
-            escape += 2;
-          }
-        }
-      }
-    }
-    for (Lane& lane : lanes) {
-      if (lane.first != lane.last)
-        store_le(lane.place[lane.first % 4], static_cast<std::uint16_t>(lane.held));
-    }
+  }
+  void write_words() noexcept {
+    std::byte* const words = unit_.data() + shape_.words(wide_);
+    write_stream(shape_.tokens, shape_.channels, words, words + 2 * size_.words,
+                 numbers());
   }
 
   const HxShape& shape_;
@@ -211,7 +140,7 @@ class Encoder {
   bool wide_ = false;
   std::int16_t mean_[HxShape::kMostChannels] = {};
   std::uint8_t table_[HxShape::kMostChannels] = {};
-  std::uint64_t words_ = 0, escapes_ = 0;
+  StreamSize size_;
   std::int16_t x_[HxShape::kMostValues];  // [channel][token]
 };
 

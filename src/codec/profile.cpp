@@ -194,6 +194,12 @@ Result<std::vector<std::byte>> write_profile(
   return file;
 }
 
+Result<ProfileShape> profile_shape(Bytes file) {
+  const auto read = read_profile(file);
+  if (!read) return read.error();
+  return (*read).shape();
+}
+
 Status check_profile(Bytes file, std::span<const BlockLayout> layouts) {
   const auto read = read_profile(file);
   if (!read) return read.error();

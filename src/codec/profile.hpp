@@ -8,39 +8,12 @@
 
 #include <array>
 #include <cstdint>
-#include <span>
-#include <string_view>
-#include <vector>
 
-#include "cxlspeckv/block.hpp"
+#include "cxlspeckv/profile.hpp"
 
 #include "base/endian.hpp"
 
 namespace speckv {
-
-struct ProfileShape {
-  std::uint32_t layers = 0, kv_heads = 0, head_dim = 0;
-  std::uint32_t pairs = 0;      // of channels that the position rotates
-  std::uint32_t targets = 0;    // tables of slots
-  std::uint32_t rope_base = 0;  // as the model states it; the frequencies are what counts
-  BlockKey model{};             // profile_model() of its name and tokenizer
-
-  bool operator==(const ProfileShape&) const = default;
-};
-
-// Names a model and its tokenizer; both are whatever the caller identifies them by.
-BlockKey profile_model(std::string_view name, Bytes tokenizer);
-
-enum class ProfilePart : std::uint8_t {
-  frequencies,  // u32 [pair]
-  targets,      // u16 [target]
-  slots,        // u16 [target][layer][K, V][head]
-  steps,        // i8 [layer][K, V][head][channel]
-  means,        // f16 [layer][K, V][head][channel]
-  exponents,    // i8 [layer][K, V][head][4]
-  weights,      // i16 [layer][K, V][head][4 + 2 channels]
-};
-inline constexpr std::size_t kProfileParts = 7;
 
 // A view of a profile. Copyable; the bytes must outlive it.
 class ModelProfile {
@@ -115,13 +88,5 @@ class ModelProfile {
 // Checks every byte. corrupted: not a profile, or damaged. unsupported: of another
 // version. `file` must outlive the profile.
 Result<ModelProfile> read_profile(Bytes file);
-
-// The file of these parts, each as ProfilePart says, little-endian. invalid_argument: a
-// shape or a part that read_profile() would refuse.
-Result<std::vector<std::byte>> write_profile(
-    const ProfileShape& shape, const std::array<Bytes, kProfileParts>& parts);
-
-// For a store: read_profile(), and that one of the layouts is the model's.
-Status check_profile(Bytes file, std::span<const BlockLayout> layouts);
 
 }  // namespace speckv

@@ -1,12 +1,15 @@
 // Any profile: refused with a sentence, or one whose every number can be read. The first
 // byte says what follows: a file as it is, or changes to a good one, whose checksums are
-// then made right: 4 bytes say where, 4 what is there.
+// then made right, or changes to a layer that was coded under a good one (by hxp), whose
+// units' checksums are: 4 bytes say where, 4 what is there.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <vector>
 
 #include "base/checksum.hpp"
+#include "codec/builtin.hpp"
+#include "support/blocks.hpp"
 #include "support/profiles.hpp"
 
 namespace {
@@ -19,14 +22,18 @@ void require(bool holds) {
   if (!holds) std::abort();
 }
 
-std::vector<std::byte> changed(std::vector<std::byte> file, Bytes changes) {
+// Half of the changes go to the first bytes, of which most is said.
+void change(std::vector<std::byte>& file, Bytes changes) {
   for (; changes.size() >= 8; changes = changes.subspan(8)) {
-    // Half of the changes go to the header and the first slots.
     const auto where = load_le<std::uint32_t>(changes.data());
     const std::size_t room = where % 2 == 0 ? 320 : file.size();
     std::copy_n(changes.begin() + 4, 4,
                 file.begin() + static_cast<std::ptrdiff_t>(where / 2 % (room - 4)));
   }
+}
+
+std::vector<std::byte> changed(std::vector<std::byte> file, Bytes changes) {
+  change(file, changes);
   store_le(file.data() + 24, crc32c(0, Bytes(file).subspan(ModelProfile::kHead)));
   store_le(file.data() + 12, std::uint32_t{0});
   store_le(file.data() + 12, crc32c(0, Bytes(file).first(ModelProfile::kHead)));
@@ -56,6 +63,34 @@ void check(Bytes file) {
   require(sum >= INT32_MIN);
 }
 
+void decode(const std::vector<std::byte>& profile, Bytes changes) {
+  const Codec& codec = *find_codec("hxp4096");
+  const LayerContext context{kLayout, 0, 77, profile};
+  static const std::vector<std::byte> sound = [&] {
+    std::vector<std::byte> out(codec.max_layer_bytes(kLayout));
+    const auto used =
+        codec.encode(context, test::make_block(kLayout, test::Fill::normal, 1), out);
+    require(used.ok());
+    out.resize(*used);
+    return out;
+  }();
+  std::vector<std::byte> layer = sound;
+  change(layer, changes);
+  const Bytes directory = Bytes(layer).first(codec.directory_bytes(kLayout));
+  for (std::uint64_t u = 0; u < layer_units(kLayout); ++u) {
+    const auto found = codec.unit_at(kLayout, directory, u);
+    if (!found) break;
+    const UnitSpan at = *found;
+    if (at.first + at.bytes > layer.size()) break;
+    const MutableBytes unit = MutableBytes(layer).subspan(at.first, at.bytes);
+    store_le(unit.data(), crc32c(0, unit.subspan(4)));
+  }
+  std::vector<std::byte> plain(kLayout.layer_bytes());
+  const Code code = codec.decode(context, layer, plain);
+  require(code == Code::ok || code == Code::corrupted);
+  require(!changes.empty() || code == Code::ok);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -64,11 +99,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size == 0) return 0;
   const Bytes rest = std::as_bytes(std::span(data, size)).subspan(1);
   // A copy of exactly that size, so that AddressSanitizer sees a byte too far.
-  if (data[0] % 2 == 0) {
+  if (data[0] % 3 == 0) {
     const std::vector<std::byte> file(rest.begin(), rest.end());
     check(file);
-  } else {
+  } else if (data[0] % 3 == 1) {
     check(changed(good, rest));
+  } else {
+    decode(good, rest);
   }
   return 0;
 }

@@ -144,7 +144,7 @@ struct Vector {
   BlockLayout layout{};
   bool framed = false;
   BlockKey key{};
-  std::uint32_t position = 0;
+  std::uint32_t layer = 0, position = kNoPosition;
   std::map<std::string, Block> bytes{};
 };
 
@@ -196,7 +196,10 @@ std::vector<Vector> vectors_in(const std::string& file) {
                           number_in(rest.substr(16), 16)};
     } else if (word == "position") {
       found.back().position = static_cast<std::uint32_t>(number_in(rest));
-    } else if (word == "plain" || word == "encoded" || word == "decoded") {
+    } else if (word == "layer") {
+      found.back().layer = static_cast<std::uint32_t>(number_in(rest));
+    } else if (word == "profile" || word == "plain" || word == "encoded" ||
+               word == "decoded") {
       field = word;
     } else {
       for (std::size_t i = 0; i + 1 < line.size(); i += 2) {
@@ -213,13 +216,16 @@ class Golden : public ::testing::TestWithParam<const char*> {};
 void expect_layer(const Vector& v) {
   const Codec* codec = find_codec(v.codec);
   ASSERT_NE(codec, nullptr);
+  const auto profile = v.bytes.find("profile");
+  LayerContext context{v.layout, v.layer, v.position};
+  if (profile != v.bytes.end()) context.profile = profile->second;
   Block out(codec->max_layer_bytes(v.layout));
-  const auto used = codec->encode({v.layout}, v.bytes.at("plain"), out);
+  const auto used = codec->encode(context, v.bytes.at("plain"), out);
   ASSERT_TRUE(used.ok());
   out.resize(*used);
   EXPECT_EQ(out, v.bytes.at("encoded"));
   Block back(v.layout.layer_bytes());
-  EXPECT_EQ(codec->decode({v.layout}, v.bytes.at("encoded"), back), Code::ok);
+  EXPECT_EQ(codec->decode(context, v.bytes.at("encoded"), back), Code::ok);
   EXPECT_EQ(back, v.bytes.at("decoded"));
 }
 
@@ -258,8 +264,10 @@ TEST_P(Golden, bytes_are_those_of_the_vectors) {
   ASSERT_GE(vectors.size(), 2U) << "no vectors in " << GetParam();
   for (const Vector& v : vectors) {
     SCOPED_TRACE(v.name);
-    ASSERT_EQ(v.bytes.size(), 3U);
-    ASSERT_EQ(v.bytes.at("plain").size(), v.layout.bytes());
+    ASSERT_EQ(v.bytes.size() - v.bytes.count("profile"), 3U);
+    // A whole block, or one layer of several.
+    ASSERT_EQ(v.bytes.at("plain").size(),
+              v.framed ? v.layout.bytes() : v.layout.layer_bytes());
     if (v.framed) {
       expect_frame(v);
     } else {
@@ -272,7 +280,7 @@ INSTANTIATE_TEST_SUITE_P(Files, Golden,
                          ::testing::Values("codec_int8.txt", "codec_int8_delta_rle.txt",
                                            "codec_kvq4.txt", "codec_lossless.txt",
                                            "codec_rt.txt", "codec_hx.txt",
-                                           "codec_frame.txt"));
+                                           "codec_hxp.txt", "codec_frame.txt"));
 
 // ---- Particulars --------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """hx once more, from docs/block-format.md: for reference.py."""
 
+import functools
 import struct
 from fractions import Fraction
 
@@ -42,10 +43,12 @@ CODES = [canonical(lengths) for _, lengths in TABLES]
 MOST = [max(lengths) + raw for raw, lengths in TABLES]
 
 
+@functools.cache
 def power(log):
     return SIGNIFICAND[log % 64] * Fraction(2) ** (log // 64 - 10)
 
 
+@functools.cache
 def inverse(log):
     value, shift = 1 / power(log), Fraction(1)
     while value * shift < 4096:
@@ -55,12 +58,14 @@ def inverse(log):
     return round(value * shift) / shift
 
 
+@functools.cache
 def symbol_of(table, x):
     raw, lengths = TABLES[table]
     symbol = (x >> raw) + 15
     return symbol if 0 <= symbol < ESCAPE and lengths[symbol] else ESCAPE
 
 
+@functools.cache
 def bits_of(table, x):
     """The bits of a number in the order of the stream."""
     raw = TABLES[table][0]
@@ -69,6 +74,7 @@ def bits_of(table, x):
     return CODES[table][symbol] + "".join(str(low >> i & 1) for i in range(raw))
 
 
+@functools.cache
 def cost(table, x):
     return len(bits_of(table, x)) + (16 if symbol_of(table, x) == ESCAPE else 0)
 

@@ -16,13 +16,14 @@ import sys
 from fractions import Fraction
 
 import hx_reference
+import hxp_reference
 import rt_reference
 
 HERE = pathlib.Path(__file__).parent
 FORMATS = {"f16": (10, 15), "bf16": (7, 127)}
 CODECS = {"raw": 1, "int8": 2, "int8_delta_rle": 3, "kvq4": 4, "lossless": 5,
           "rt44": 6, "rt43": 7, "rt33": 8, "rt32": 9, "hx5120": 10, "hx4608": 11, "hx4096": 12,
-          "hx3584": 13, "hx3072": 14}
+          "hx3584": 13, "hx3072": 14, "hxp5120": 15, "hxp4096": 16, "hxp3360": 17}
 WIDTHS = {"f16": 2, "bf16": 2, "f32": 4, "f8e4m3": 1}
 
 
@@ -229,7 +230,7 @@ def lossless(layout, plain):
     return padded(entries) + body
 
 
-def code(name, layout, plain):
+def code(name, layout, plain, profile=None, layer=0, position=None):
     """One layer: (encoded bytes, decoded bytes)."""
     if name in ("raw", "lossless"):
         return lossless(layout, plain) if name == "lossless" else plain, plain
@@ -238,6 +239,9 @@ def code(name, layout, plain):
         encoded, decoded = rt_reference.code(name, number, units(layout, plain), crc32c)
     elif name in hx_reference.SLOTS:
         encoded, decoded = hx_reference.code(name, number, units(layout, plain), crc32c)
+    elif name in hxp_reference.TARGETS:
+        encoded, decoded = hxp_reference.code(name, number, units(layout, plain), crc32c, profile,
+                                              layer, position)
     else:
         codec = {"int8": int8, "int8_delta_rle": int8_delta_rle, "kvq4": kvq4}[name]
         encoded, decoded = codec(number, layout, plain)
@@ -295,7 +299,9 @@ def read(path):
             cases[-1]["position"] = int(rest)
         elif word == "codec":
             cases[-1]["codec"] = rest
-        elif word in ("plain", "encoded", "decoded"):
+        elif word == "layer":
+            cases[-1]["layer"] = int(rest)
+        elif word in ("profile", "plain", "encoded", "decoded"):
             field = word
             cases[-1][field] = b""
         else:
@@ -306,7 +312,8 @@ def read(path):
 def expected(case):
     if "key" in case:
         return frame(case)
-    return code(case["codec"], case["layout"], case["plain"])
+    return code(case["codec"], case["layout"], case["plain"], case.get("profile"),
+                case.get("layer", 0), case.get("position"))
 
 
 def write(path, cases):
@@ -317,8 +324,11 @@ def write(path, cases):
         lines += ["", f"case {case['case']}", f"codec {case['codec']}"]
         lines.append("layout " + " ".join(f"{k}={v}" for k, v in case["layout"].items()))
         if "key" in case:
-            lines += [f"key {case['key']:032x}", f"position {case['position']}"]
-        for field in ("plain", "encoded", "decoded"):
+            lines.append(f"key {case['key']:032x}")
+        lines += [f"{word} {case[word]}" for word in ("layer", "position") if word in case]
+        for field in ("profile", "plain", "encoded", "decoded"):
+            if field not in case:
+                continue
             lines.append(field)
             data = case[field].hex()
             lines += [data[at : at + 96] for at in range(0, len(data), 96)]

@@ -1,0 +1,224 @@
+// hxp: hx under a model's profile, with slots of a size for each layer and head. A layer
+// starts with its directory, which takes its bytes from the first unit's slot.
+#include "codec/hxp.hpp"
+
+#include <cstring>
+#include <memory>
+
+#include "base/checksum.hpp"
+#include "codec/kernels.hpp"
+#include "codec/number.hpp"
+
+namespace speckv {
+namespace {
+
+constexpr std::uint64_t kCrcBytes = 4, kEntryUnit = 64;
+
+class Hxp final : public Codec {
+ public:
+  // bytes: of 8192 values, on average over the model.
+  constexpr Hxp(CodecId id, std::string_view name, std::uint32_t bytes) noexcept
+      : id_(id), name_(name), bytes_(bytes) {}
+
+  CodecId id() const noexcept override { return id_; }
+  std::string_view name() const noexcept override { return name_; }
+  // As hx; and the directory must not be what a layer is made of.
+  bool supports(const BlockLayout& layout) const noexcept override {
+    return hx_codecs()[0]->supports(layout) &&
+           directory_bytes(layout) <= slot(layout, ModelProfile::kLeastSlot) / 4;
+  }
+  std::uint64_t max_layer_bytes(const BlockLayout& layout) const noexcept override {
+    return layer_units(layout) * slot(layout, ModelProfile::kMostSlot);
+  }
+
+  std::uint64_t directory_bytes(const BlockLayout& layout) const noexcept override {
+    return (2 * layer_units(layout) + 15) / 16 * 16;
+  }
+  Result<UnitSpan> unit_at(const BlockLayout& layout, Bytes directory,
+                           std::uint64_t unit) const noexcept override {
+    UnitSpan at;
+    if (directory.size() < directory_bytes(layout) ||
+        !find(layout, directory.data(), unit, at))
+      return Status{Code::corrupted, "no such directory"};
+    return at;
+  }
+
+  Result<std::size_t> encode(const LayerContext& context, Bytes plain,
+                             MutableBytes out) const noexcept override;
+  Code decode(const LayerContext& context, Bytes encoded,
+              MutableBytes plain) const noexcept override;
+  Code decode_unit(const LayerContext& context, std::uint64_t unit, Bytes encoded,
+                   Bytes /*directory*/, const UnitTarget& to) const noexcept override {
+    ModelProfile profile;
+    const bool known = usable(context, profile);
+    const bool sound = read(context, known ? &profile : nullptr, unit, encoded,
+                            to.rows.data(), to.stride);
+    settle(context);
+    return sound ? Code::ok : Code::corrupted;
+  }
+
+ private:
+  static std::uint64_t slot(const BlockLayout& layout, std::uint32_t bytes) noexcept {
+    const std::uint64_t values = std::uint64_t{layout.tokens} * layout.head_dim;
+    return std::max<std::uint64_t>(values * bytes / 8192 / kEntryUnit * kEntryUnit,
+                                   kEntryUnit);
+  }
+  static std::uint64_t key_units(const BlockLayout& layout) noexcept {
+    return layout.kind == BlockLayout::Kind::latent ? 0 : layout.kv_heads;
+  }
+  static void settle(const LayerContext& context) noexcept {
+    if (context.stream) codec_kernel().of(context.layout.dtype).settle();
+  }
+  // The profile, where the block has one and a place in its sequence.
+  static bool usable(const LayerContext& context, ModelProfile& profile) noexcept {
+    return context.first_position < kNoPosition - context.layout.tokens &&
+           profile.open(context.profile) && profile.fits(context.layout);
+  }
+  static HxpPlace place(const LayerContext& context, const ModelProfile& profile,
+                        std::uint64_t unit) noexcept {
+    const auto heads = context.layout.kv_heads;
+    return {profile,
+            {context.layer, unit >= heads, static_cast<std::uint32_t>(unit % heads)},
+            context.first_position};
+  }
+
+  // Adds up the directory. False: an entry that no encoder writes.
+  bool find(const BlockLayout& layout, const std::byte* directory, std::uint64_t unit,
+            UnitSpan& at) const noexcept {
+    const std::uint64_t most = slot(layout, ModelProfile::kMostSlot);
+    std::uint64_t end = 0;
+    for (std::uint64_t u = 0; u <= unit; ++u) {
+      const std::uint64_t bytes = kEntryUnit * load_le<std::uint16_t>(directory + 2 * u);
+      const std::uint64_t first = u == 0 ? directory_bytes(layout) : end;
+      if (bytes > most || end + bytes <= first + HxShape::kHead) return false;
+      end += bytes;
+      at = {first, end - first};
+    }
+    return true;
+  }
+
+  std::uint64_t unit_slot(const LayerContext& context, const ModelProfile* profile,
+                          std::uint64_t unit) const noexcept {
+    for (std::uint32_t i = 0; profile != nullptr && i < profile->shape().targets; ++i) {
+      if (profile->target(i) == bytes_)
+        return slot(context.layout,
+                    std::clamp(profile->slot(i, place(context, *profile, unit).head),
+                               ModelProfile::kLeastSlot, ModelProfile::kMostSlot));
+    }
+    return slot(context.layout, bytes_);
+  }
+
+  bool write(const LayerContext& context, const ModelProfile* profile,
+             hxp::Scratch* scratch, std::uint64_t unit, Bytes plain,
+             MutableBytes to) const noexcept;
+  bool read(const LayerContext& context, const ModelProfile* profile, std::uint64_t unit,
+            Bytes encoded, std::byte* plain, std::uint64_t stride) const noexcept;
+
+  CodecId id_;
+  std::string_view name_;
+  std::uint32_t bytes_;
+};
+
+Result<std::size_t> Hxp::encode(const LayerContext& context, Bytes plain,
+                                MutableBytes out) const noexcept {
+  const BlockLayout& layout = context.layout;
+  ModelProfile model;
+  const ModelProfile* const profile = usable(context, model) ? &model : nullptr;
+  std::unique_ptr<hxp::Scratch, hxp::DeleteScratch> scratch;
+  if (profile != nullptr) {
+    scratch.reset(hxp::make_scratch());
+    if (scratch == nullptr) return Status{Code::no_space, "no memory"};
+  }
+  const std::uint64_t units = layer_units(layout);
+  std::uint64_t end = 0;
+  std::memset(out.data(), 0, directory_bytes(layout));
+  for (std::uint64_t u = 0; u < units; ++u) {
+    const std::uint64_t first = u == 0 ? directory_bytes(layout) : end;
+    const std::uint64_t bytes = unit_slot(context, profile, u);
+    end += bytes;
+    store_le(out.data() + 2 * u, static_cast<std::uint16_t>(bytes / kEntryUnit));
+    const MutableBytes unit = out.subspan(first, end - first);
+    if (!write(context, profile, scratch.get(), u, plain, unit))
+      return Status{Code::unsupported, "not finite, or too far from all else"};
+    store_le(unit.data(), crc32c(0, unit.subspan(kCrcBytes)));
+  }
+  return static_cast<std::size_t>(end);
+}
+
+// With the profile, or without where it does not serve.
+bool Hxp::write(const LayerContext& context, const ModelProfile* profile,
+                hxp::Scratch* scratch, std::uint64_t unit, Bytes plain,
+                MutableBytes to) const noexcept {
+  const BlockLayout& layout = context.layout;
+  const UnitRows rows = unit_rows(layout, unit);
+  const std::byte* const first = plain.data() + rows.first;
+  const bool keys = unit < key_units(layout);
+  std::memset(to.data(), 0, to.size());
+  if (profile != nullptr) {
+    const HxpShape shape{layout.tokens, layout.head_dim, rows.stride, keys};
+    const HxpPlace at = place(context, *profile, unit);
+    const std::uint64_t twin = keys ? unit + layout.kv_heads : unit - layout.kv_heads;
+    const std::byte* const other = plain.data() + unit_rows(layout, twin).first;
+    const auto encode = layout.dtype == DType::f16 ? &hxp::encode_unit<number::F16>
+                                                   : &hxp::encode_unit<number::Bf16>;
+    if (encode(shape, at, first, other, to, *scratch)) return true;
+    std::memset(to.data(), 0, to.size());
+  }
+  const HxShape shape{layout.tokens, layout.head_dim, rows.stride, to.size(), keys};
+  return to.size() <= HxShape::kMostSlot && to.size() > shape.words(true) &&
+         codec_kernel().of(layout.dtype).hx->encode(shape, first, to);
+}
+
+bool Hxp::read(const LayerContext& context, const ModelProfile* profile,
+               std::uint64_t unit, Bytes encoded, std::byte* plain,
+               std::uint64_t stride) const noexcept {
+  const BlockLayout& layout = context.layout;
+  const bool keys = unit < key_units(layout);
+  if (encoded.size() < HxShape::kHead ||
+      crc32c(0, encoded.subspan(kCrcBytes)) != load_le<std::uint32_t>(encoded.data()))
+    return false;
+  if (encoded[5] == std::byte{HxpShape::kProfiled}) {
+    if (profile == nullptr) return false;
+    const HxpShape shape{layout.tokens, layout.head_dim, stride, keys};
+    const auto decode = layout.dtype == DType::f16 ? &hxp::decode_unit<number::F16>
+                                                   : &hxp::decode_unit<number::Bf16>;
+    return decode(shape, place(context, *profile, unit), encoded, plain);
+  }
+  if (encoded.size() > HxShape::kMostSlot) return false;
+  const HxShape shape{layout.tokens, layout.head_dim, stride, encoded.size(), keys};
+  const HxUnit one{encoded, plain};
+  return codec_kernel().of(layout.dtype).hx->decode(shape, {&one, 1}, context.stream);
+}
+
+Code Hxp::decode(const LayerContext& context, Bytes encoded,
+                 MutableBytes plain) const noexcept {
+  const BlockLayout& layout = context.layout;
+  if (!supports(layout) || encoded.size() < directory_bytes(layout))
+    return Code::corrupted;
+  ModelProfile model;
+  const ModelProfile* const profile = usable(context, model) ? &model : nullptr;
+  const std::uint64_t units = layer_units(layout);
+  UnitSpan at;
+  bool sound = find(layout, encoded.data(), units - 1, at) &&
+               at.first + at.bytes == encoded.size() &&
+               all_zero(encoded.first(directory_bytes(layout)).subspan(2 * units));
+  for (std::uint64_t u = 0; u < units && sound; ++u) {
+    const UnitRows rows = unit_rows(layout, u);
+    sound = find(layout, encoded.data(), u, at) &&
+            read(context, profile, u, encoded.subspan(at.first, at.bytes),
+                 plain.data() + rows.first, rows.stride);
+  }
+  settle(context);
+  return sound ? Code::ok : Code::corrupted;
+}
+
+}  // namespace
+
+std::span<const Codec* const> hxp_codecs() noexcept {
+  static const Hxp a(kHxp5120, "hxp5120", 5120), b(kHxp4096, "hxp4096", 4096),
+      c(kHxp3360, "hxp3360", 3360);
+  static const Codec* const all[] = {&a, &b, &c};
+  return all;
+}
+
+}  // namespace speckv
