@@ -50,6 +50,22 @@ void Committer::refuse(Code code) {
     waiting.op->finish(waiting.index, code);
 }
 
+Clock::time_point Committer::release_overdue(Clock::time_point now) {
+  Clock::time_point soonest = Clock::time_point::max();
+  const auto passed = [&](const Waiting& waiting) {
+    const Clock::time_point deadline = waiting.op->deadline;
+    if (deadline > now) {
+      soonest = std::min(soonest, deadline);
+      return false;
+    }
+    waiting.op->finish(waiting.index, Code::timed_out);
+    return true;
+  };
+  std::erase_if(waiting_, passed);
+  std::erase_if(committing_, passed);
+  return soonest;
+}
+
 bool Committer::has_work() {
   if (!dirty_.empty() || !waiting_.empty()) return true;
   const MutexLock lock(mutex_);

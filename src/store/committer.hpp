@@ -36,6 +36,8 @@ class Committer {
   void quarantine(std::uint32_t node) SPECKV_EXCLUDES(mutex_);
   // `op` is finished by the commit that covers all that was published before.
   void add(std::shared_ptr<OperationState> op, std::size_t index);
+  // Answers operations whose deadline has passed; when the next one does.
+  Clock::time_point release_overdue(Clock::time_point now);
   // The tier is fenced: nobody is to wait for it.
   void refuse(Code code);
 

@@ -16,6 +16,7 @@ struct BlockStore::Impl final : BlockTable::Listener, Mover::Router {
   // ---- the calling thread's side of the operations (store.cpp)
   std::shared_ptr<OperationState> begin(std::span<const BlockTransfer> blocks,
                                         const TransferOptions& options, bool saving);
+  Code refusal(const OperationState& op, std::size_t index) const;
   void save_block(const std::shared_ptr<OperationState>& op, std::size_t index);
   bool is_saved(const std::shared_ptr<OperationState>& op, std::size_t index);
   void load_block(const std::shared_ptr<OperationState>& op, std::size_t index);
@@ -27,7 +28,8 @@ struct BlockStore::Impl final : BlockTable::Listener, Mover::Router {
   void emit(Event::Kind kind, const Copy& copy) const {
     services.emit(kind, copy.key, copy.tier, copy.frame_bytes, copy.order);
   }
-  // Waits for room in the inbox until the operation's deadline, then answers busy.
+  // Waits for room in the inbox: busy after the device's timeout, timed_out after the
+  // operation's deadline.
   void post_or_fail(std::uint32_t tier, Job& job);
   bool hint(BlockKey key, std::uint32_t from);
   // A slot in tier 0 for a block that is still growing; waits for demotions if it must.

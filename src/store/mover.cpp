@@ -132,6 +132,7 @@ void Mover::run() {
     probe();
     poll();
     expire();
+    release_overdue();
     start_demotions();
     start_jobs();
     start_commit();
@@ -168,8 +169,10 @@ void Mover::take_inbox() {
     const MutexLock lock(inbox_mutex_);
     taken_.swap(inbox_);
   }
-  for (Job& job : taken_)
+  for (Job& job : taken_) {
+    if (job.op != nullptr) soonest_ = std::min(soonest_, job.op->deadline);
     waiting_.push_back(std::move(job));
+  }
   taken_.clear();
 }
 
@@ -318,8 +321,7 @@ void Mover::expire() {
     if (now <= task.deadline) continue;
     // The device may still use the memory: the slot and the buffer wait for its answer,
     // the caller does not.
-    if (task.job.op != nullptr) task.job.op->finish(task.job.index, Code::timed_out);
-    task.job.op = nullptr;
+    task.job.let_go(Code::timed_out);
     task.from = task.step == Task::Step::write ? 1 : 0;
     task.step = Task::Step::lost;
     any = true;
@@ -331,7 +333,42 @@ void Mover::expire() {
   if (any) fence(Code::timed_out);
 }
 
+// Answers operations whose deadline has passed. What has not begun is dropped. What the
+// device has goes on for nobody: it moves staging memory only, so the caller's is no
+// longer touched by anyone.
+void Mover::release_overdue() {
+  const Clock::time_point now = services_.clock->now();
+  if (now < soonest_) return;
+  soonest_ = Clock::time_point::max();
+  const auto passed = [&](const Job& job) {
+    if (job.op == nullptr) return false;
+    if (job.op->deadline > now) soonest_ = std::min(soonest_, job.op->deadline);
+    return job.op->deadline <= now;
+  };
+  for (std::size_t n = waiting_.size(); n > 0; --n) {
+    Job job = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (passed(job)) {
+      end(job, Code::timed_out);
+    } else {
+      waiting_.push_back(std::move(job));
+    }
+  }
+  for (Task& task : tasks_) {
+    if (passed(task.job)) task.job.let_go(Code::timed_out);
+  }
+  if (committer_ != nullptr) {
+    soonest_ = std::min(soonest_, committer_->release_overdue(now));
+  }
+}
+
 std::chrono::nanoseconds Mover::nap() const {
+  if (soonest_ == Clock::time_point::max()) return longest_nap();
+  const std::chrono::nanoseconds left = soonest_ - services_.clock->now();
+  return std::clamp(left, std::chrono::nanoseconds(0), longest_nap());
+}
+
+std::chrono::nanoseconds Mover::longest_nap() const {
   using std::chrono::milliseconds;
   if (!to_submit_.empty()) return milliseconds(1);
   if (running_ > 0 || (committer_ != nullptr && committer_->running()))

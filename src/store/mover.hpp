@@ -14,51 +14,11 @@
 #include "base/mutex.hpp"
 #include "store/breaker.hpp"
 #include "store/committer.hpp"
-#include "store/operation_state.hpp"
+#include "store/job.hpp"
 #include "store/services.hpp"
 #include "store/transfer.hpp"
 
 namespace speckv {
-
-// One block's way. Which mover carries it is decided by route() in store.cpp.
-struct Job {
-  enum class Kind : std::uint8_t {
-    save,    // from the operation's memory into this mover's tier
-    load,    // from wherever the block is into the operation's memory
-    move,    // from `source` (pinned), or wherever it is, into tier `target`
-    commit,  // nothing but what is written already: done when a commit has covered it
-  };
-  Kind kind = Kind::load;
-  BlockKey key{};
-  std::uint32_t target = 0;  // of save and move
-  Copy source{};             // node == kNone: to be found
-  // Set: drop the source afterwards. Counts the demotions of the mover that began it.
-  std::atomic<std::size_t>* demotion = nullptr;
-  // Somebody saves it: done when it is there and, if that is to last, a commit has
-  // covered it.
-  bool saving = false;
-  std::vector<std::byte> carried{};      // the source's frame, read by another mover
-  std::shared_ptr<OperationState> op{};  // none: a hint
-  std::size_t index = 0;
-  bool moved = false;           // it was this job that brought the block to `target`
-  Code failed = Code::ok;       // of a copy tried before
-  Clock::time_point give_up{};  // a wait for somebody else's filling ends here
-
-  void finish(Code code) {
-    if (op != nullptr) op->finish(index, code);
-  }
-  // A block erased while it was on its way was saved before that, as far as its saver can
-  // tell.
-  Code outcome(Code code) const {
-    return (kind == Kind::save || saving) && code == Code::not_found ? Code::ok : code;
-  }
-  // Whether the block's bytes are at hand, in the operation's memory.
-  bool has_bytes() const { return op != nullptr && !op->memory(index).empty(); }
-  bool given_up(Clock& clock) const {
-    return op != nullptr &&
-           (op->cancelled.load(std::memory_order_relaxed) || op->overdue(clock));
-  }
-};
 
 class Mover final : private Committer::Sender {
  public:
@@ -124,8 +84,10 @@ class Mover final : private Committer::Sender {
   void poll();
   void probed(Code code);
   void expire();
+  void release_overdue();
   std::size_t lost_tasks() const;
   std::chrono::nanoseconds nap() const;
+  std::chrono::nanoseconds longest_nap() const;
 
   Started begin(Job& job);
   Started begin_save(Job& job);
@@ -175,6 +137,8 @@ class Mover final : private Committer::Sender {
   std::atomic<bool> hurry_{false};  // the same, asked for by others
   Breaker breaker_;
   std::deque<Job> waiting_;
+  // No operation with a job here has an earlier deadline.
+  Clock::time_point soonest_ = Clock::time_point::max();
   std::atomic<std::size_t> demoting_{0};
   Clock::time_point demote_again_{};
   std::atomic<std::uint32_t> relieve_{0};  // bit t: tier t is under pressure

@@ -23,8 +23,7 @@ void Mover::end(Job& job, Code code) {
     --*std::exchange(job.demotion, nullptr);
     if (code != Code::ok) demote_again_ = services_.clock->now() + kDemotionPause;
   }
-  job.finish(code);
-  job.op = nullptr;
+  job.let_go(code);
   services_.changes.announce();
 }
 
@@ -67,9 +66,10 @@ void Mover::forward(Job& job, std::uint32_t tier) {
 
 // ---- save
 
-// A save that this tier cannot take goes to the next one that can.
+// A save that this tier cannot take goes to the next one that can, if it still has bytes.
 void Mover::pass_down(Job& job, Code why) {
-  for (std::uint32_t t = number_ + 1; t < table_.tier_count() && !job.op->durable; ++t) {
+  const bool may_go = job.op != nullptr && !job.op->durable;
+  for (std::uint32_t t = number_ + 1; may_go && t < table_.tier_count(); ++t) {
     if (table_.tier(t).fenced() || table_.tier(t).admission != Admission::always)
       continue;
     job.target = t;
@@ -283,6 +283,10 @@ Mover::Started Mover::read(Job& job, const Copy& copy, bool header_only) {
 }
 
 void Mover::landed(Task& task) {
+  if (task.job.kind == Job::Kind::load && task.job.op == nullptr) {  // nobody waits
+    failed(task, Code::timed_out);
+    return;
+  }
   const Copy copy = task.job.source;
   const BlockLayout& layout = services_.layout(copy.layout);
   if (task.step == Task::Step::header) {
@@ -352,7 +356,7 @@ void Mover::decode(Task& task) {
 
 // ---- when the device fails
 
-// A transfer answered with an error.
+// A transfer answered with an error, or in vain.
 void Mover::failed(Task& task, Code code) {
   Job job = std::move(task.job);
   const bool writing = task.step == Task::Step::write;
@@ -361,9 +365,6 @@ void Mover::failed(Task& task, Code code) {
   --running_;
   if (job.kind == Job::Kind::save) {
     pass_down(job, code);
-  } else if (job.kind == Job::Kind::load) {
-    table_.unpin(std::exchange(job.source, Copy{}));
-    end(job, code);
   } else {
     end(job, code);
   }

@@ -44,7 +44,7 @@ struct OperationState {
   void finish_all(Code code) noexcept;
   bool done() const noexcept { return done_.load(std::memory_order_acquire); }
   bool overdue(Clock& clock) const noexcept {
-    return deadline != Clock::time_point::max() && clock.now() > deadline;
+    return deadline != Clock::time_point::max() && clock.now() >= deadline;
   }
   bool may_touch_memory() const noexcept {
     return fence.ready == nullptr || fence.ready(fence.context);

@@ -75,8 +75,10 @@ std::shared_ptr<OperationState> BlockStore::Impl::begin(
     options.completions->push({options.tag, Code::ok});
   }
   if (options.fence != nullptr) op->fence = *options.fence;
-  if (options.deadline.count() > 0)
-    op->deadline = services.clock->now() + options.deadline;
+  if (options.deadline.count() > 0) {
+    const Clock::time_point now = services.clock->now();
+    op->deadline = now + std::min(options.deadline, Clock::time_point::max() - now);
+  }
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     OperationState::Block& block = op->blocks[i];
     block.key = blocks[i].key;
@@ -98,13 +100,20 @@ std::shared_ptr<OperationState> BlockStore::Impl::begin(
   return op;
 }
 
+// Why a block is not begun at all: ok if it is.
+Code BlockStore::Impl::refusal(const OperationState& op, std::size_t index) const {
+  const Code code = op.blocks[index].code;
+  return code == Code::ok && op.overdue(*services.clock) ? Code::timed_out : code;
+}
+
 void BlockStore::Impl::post_or_fail(std::uint32_t tier, Job& job) {
   if (movers[tier]->post(job)) return;
   const auto until = std::min(
       job.op->deadline, services.clock->now() + tiers[tier]->device->info().timeout);
   const bool posted = services.changes.wait_until(
       *services.clock, until, [&] { return movers[tier]->post(job); });
-  if (!posted) job.finish(Code::busy);
+  if (!posted)
+    job.finish(job.op->overdue(*services.clock) ? Code::timed_out : Code::busy);
 }
 
 bool BlockStore::Impl::within_quota(TenantId tenant, std::uint64_t bytes) const noexcept {
@@ -363,10 +372,10 @@ Operation BlockStore::save(std::span<const BlockTransfer> blocks,
                            const TransferOptions& options) {
   auto op = impl_->begin(blocks, options, true);
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    if (op->blocks[i].code == Code::ok) {
-      impl_->save_block(op, i);
+    if (const Code refused = impl_->refusal(*op, i); refused != Code::ok) {
+      op->finish(i, refused);
     } else {
-      op->finish(i, op->blocks[i].code);
+      impl_->save_block(op, i);
     }
   }
   return Operation(std::move(op));
@@ -376,10 +385,10 @@ Operation BlockStore::load(std::span<const BlockTransfer> blocks,
                            const TransferOptions& options) {
   auto op = impl_->begin(blocks, options, false);
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    if (op->blocks[i].code == Code::ok) {
-      impl_->load_block(op, i);
+    if (const Code refused = impl_->refusal(*op, i); refused != Code::ok) {
+      op->finish(i, refused);
     } else {
-      op->finish(i, op->blocks[i].code);
+      impl_->load_block(op, i);
     }
   }
   return Operation(std::move(op));

@@ -51,8 +51,10 @@ enum { SPECKV_DURABLE = 1 }; /* flags; of save: to a persistent tier, done when 
 typedef struct speckv_transfer_options {
   size_t size;
   uint32_t first_layer, layer_count; /* of load; count 0: to the last */
-  uint64_t deadline_ns;              /* from now; 0: the devices' own timeouts */
-  speckv_ready_fn* ready;            /* or NULL */
+  /* From now, for all of it: what is not done by then ends as TIMED_OUT, and its memory
+   * is no longer lent. 0: the devices' own timeouts. */
+  uint64_t deadline_ns;
+  speckv_ready_fn* ready; /* or NULL */
   void* ready_context;
   speckv_completions* completions; /* told when the op is done, or NULL */
   uint64_t tag;                    /* repeated there */

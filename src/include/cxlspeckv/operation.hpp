@@ -1,7 +1,8 @@
 // cxlspeckv/operation.hpp -- transfers in flight, and how they report.
 //
-// Memory is lent to an Operation, whose destructor waits (at most the device's timeout:
-// after that the tier is fenced), so nothing is touched after the Operation is gone.
+// Memory is lent to an Operation, whose destructor waits (at most until its deadline, or
+// the device's timeout: after that the tier is fenced), so nothing is touched after the
+// Operation is gone, nor once it is done.
 #pragma once
 
 #include <chrono>

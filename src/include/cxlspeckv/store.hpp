@@ -34,7 +34,9 @@ struct BlockTransfer {
 
 struct TransferOptions {
   LayerRange layers{};                     // of load; a save is always whole
-  std::chrono::nanoseconds deadline{0};    // from now; 0: the devices' own timeouts
+  // From now, for all of it: blocks that are not done by then end as timed_out, and their
+  // memory is no longer lent. 0: the devices' own timeouts.
+  std::chrono::nanoseconds deadline{0};
   const ReadyFence* fence = nullptr;       // bytes must not be touched before it is ready
   CompletionQueue* completions = nullptr;  // told when the operation is done
   std::uint64_t tag = 0;                   // repeated there
@@ -105,12 +107,13 @@ class BlockStore {
               std::span<std::int8_t> tiers) const noexcept;
 
   // Writes blocks to the fastest tier with room. Keys already stored are skipped (ok).
-  // no_space: dropped. The memory is lent until the operation is done.
+  // no_space: dropped. timed_out: dropped, or stored later by the device that has it, but
+  // never in part. The memory is lent until the operation is done.
   Operation save(std::span<const BlockTransfer> blocks,
                  const TransferOptions& options = {});
 
-  // Reads blocks, decoded. not_found, corrupted or io_error a block; its memory is then
-  // unspecified.
+  // Reads blocks, decoded. not_found, corrupted, timed_out or io_error a block; its memory
+  // is then unspecified, but nothing writes into it any more.
   Operation load(std::span<const BlockTransfer> blocks,
                  const TransferOptions& options = {});
 
