@@ -1,5 +1,6 @@
 """`python -m cxlspeckv`: what this machine offers, and whether it works.
 
+`python -m cxlspeckv profile MODEL TEXT...` measures a model instead (calibrate.py).
 Data goes to stdout, messages to stderr. Exit status: 0 all passed, 1 something failed.
 """
 
@@ -104,6 +105,10 @@ def show(report: dict[str, Any]) -> None:
 
 def main(words: list[str]) -> int:
     """Run the command line."""
+    if words[:1] == ["profile"]:
+        from cxlspeckv import calibrate  # PyTorch and transformers, for this alone
+
+        return calibrate.main(words[1:])
     parser = argparse.ArgumentParser(
         prog="python -m cxlspeckv", description="What this machine offers, and a self-test."
     )

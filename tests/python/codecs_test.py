@@ -15,7 +15,7 @@ from cxlspeckv import codecs
 VECTORS = pathlib.Path(os.environ["CXLSPECKV_ROOT"]) / "tests/vectors"
 
 
-HEX = ("plain", "encoded", "decoded")
+HEX = ("profile", "plain", "encoded", "decoded")
 NAMES = {"heads": "kv_heads", "dim": "head_dim"}  # where the files and BlockLayout differ
 
 
@@ -43,16 +43,18 @@ def layout_of(case):
                              for name, value in fields.items()})
 
 
-@pytest.mark.parametrize("codec", ["int8", "int8_delta_rle", "kvq4", "lossless", "rt", "hx"])
+@pytest.mark.parametrize("codec", ["int8", "int8_delta_rle", "kvq4", "lossless", "rt", "hx", "hxp"])
 def test_golden_vectors(codec):
     count = 0
     for case in cases(f"codec_{codec}.txt"):
         layout = layout_of(case)
-        plain, encoded, decoded = (bytes.fromhex(case[k]) for k in HEX)
-        name = case["codec"]
-        wrote = codecs.encode(name, layout, np.frombuffer(plain, np.uint8))
+        profile, plain, encoded, decoded = (bytes.fromhex(case.get(k, "")) for k in HEX)
+        name, position = case["codec"], case.get("position")
+        known = {"layer": int(case.get("layer", 0)), "profile": profile,
+                 "first_position": position and int(position)}
+        wrote = codecs.encode(name, layout, np.frombuffer(plain, np.uint8), **known)
         assert wrote.tobytes() == encoded, case["case"]
-        got = codecs.decode(name, layout, encoded)
+        got = codecs.decode(name, layout, encoded, **known)
         assert got.tobytes() == decoded, case["case"]
         assert got.shape == codecs.layer_shape(layout)
         assert len(encoded) <= codecs.max_layer_bytes(name, layout)

@@ -1,0 +1,364 @@
+"""Measure what the `hxp` codecs want to know of a model: `python -m cxlspeckv profile`.
+
+A profile (docs/profile-format.md) holds, for each layer and head: how large queries are in each
+channel, where keys and values lie on average, what makes a token matter, and how many bytes to
+spend. All come from a few texts that go through the model once forward and a few times backward;
+two texts of 1,500 tokens serve. PyTorch and transformers are needed here, and nowhere else.
+
+How much a value matters is the diagonal Fisher information: the mean square of the derivative of
+the log probability of labels drawn from the model itself. Twice as much information times squared
+error is twice the divergence of the model's answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import cxlspeckv as kv
+from cxlspeckv import _core, codecs
+
+Floats = npt.NDArray[np.float64]
+
+SINK, BLOCK = 4, 64  # first tokens, which stay uncoded; tokens of a block
+RIDGE, SHARE, STRENGTH = 0.1, 0.01, 0.75  # of the gains' regression
+OPEN_TOKENS = SINK + 8 * BLOCK  # of the pass that leaves a query's own block as it is
+TARGETS = (3360, 4096, 5120)  # bytes of 8192 values: ratios of 4.88, 4.00 and 3.20
+TABLE_SLOTS = (2048, 2560, 3072, 3584, 4096, 4608, 5632, 7168)
+GRID = np.arange(2048, 7681, 128)
+
+
+class Measured:
+    """What passes over the texts gave. Arrays are [layer][K, V][head] and what follows."""
+
+    def __init__(self, layers: int, heads: int, channels: int) -> None:
+        self.shape = (layers, 2, heads)
+        self.queries = np.zeros((layers, heads, channels))  # mean squares
+        self.values: list[npt.NDArray[np.float16]] = []  # of a text: + [token][channel]
+        self.closed: list[Floats] = []  # Fisher information of a text, likewise
+        self.open: list[Floats] = []  # the same, where a query sees its own block as it is
+
+
+class Calibration:
+    """A Hugging Face model whose attention can be looked at."""
+
+    def __init__(self, name: str, draws: int) -> None:
+        import torch
+        from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
+        from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+        self.torch, self.draws = torch, draws
+        AttentionInterface.register("calibrated", self._attend)
+        AttentionMaskInterface.register("calibrated", sdpa_mask)
+        self.model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, attn_implementation="calibrated"
+        ).eval()
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        self.tokenizer = AutoTokenizer.from_pretrained(name)
+        config = self.model.config
+        self.layers = int(config.num_hidden_layers)
+        self.heads = int(config.num_key_value_heads)
+        self.channels = int(
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        rotary = self.model.get_decoder().rotary_emb
+        self.turns = rotary.inv_freq.double().numpy() / (2 * np.pi)  # of a pair, a position
+        base = getattr(config, "rope_theta", None) or (config.rope_parameters or {}).get(
+            "rope_theta", 0
+        )
+        self.rope_base = int(base)
+        self.exact_own = False
+        self.layer = 0
+        self.seen: list[tuple[Any, Any, Any]] = []
+        self.squares = np.zeros((self.layers, self.heads, self.channels))
+
+    def _attend(
+        self, module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **_: Any
+    ) -> tuple[Any, None]:
+        functional = self.torch.nn.functional
+        k, v = key[0].half().float(), value[0].half().float()
+        dk, dv = (self.torch.zeros_like(x, requires_grad=True) for x in (k, v))
+        self.seen.append((self.torch.stack([k, v]).detach(), dk, dv))
+        groups = query.shape[1] // k.shape[0]
+        square = (query[0, :, SINK:].detach().double() ** 2).mean(1)
+        self.squares[module.layer_idx] += square.reshape(k.shape[0], groups, -1).mean(1).numpy()
+        if self.exact_own:
+            return self._open(query[0], k, v, dk, dv, scaling), None
+        many = (x.repeat_interleave(groups, 0)[None] for x in (k + dk, v + dv))
+        done = functional.scaled_dot_product_attention(query, *many, is_causal=True, scale=scaling)
+        return done[0].transpose(0, 1)[None], None
+
+    def _open(self, query: Any, k: Any, v: Any, dk: Any, dv: Any, scaling: float) -> Any:
+        """As a cache does whose last block is still open: a query sees its own block exactly."""
+        torch = self.torch
+        tokens, groups = k.shape[1], query.shape[0] // k.shape[0]
+        place = torch.arange(tokens)
+        block = torch.where(place >= SINK, (place - SINK) // BLOCK, -1)
+        own = (block[:, None] == block[None]) & (place[:, None] >= SINK)
+        later = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
+        k, v, dk, dv = (x.repeat_interleave(groups, 0) for x in (k, v, dk, dv))
+        score = query @ k.transpose(1, 2) + (query @ dk.transpose(1, 2)).masked_fill(own, 0)
+        weight = (score * scaling).masked_fill(later, -1e30).softmax(-1)
+        done = weight @ v + weight.masked_fill(own, 0) @ dv
+        return done.transpose(0, 1)[None]
+
+    def fisher(self, ids: list[int], exact_own: bool, bar: Any) -> tuple[Any, Floats]:
+        """K and V [layer][K, V][head][token][channel] of a text, and their information."""
+        torch = self.torch
+        self.exact_own, self.seen = exact_own, []
+        logits = self.model(torch.tensor(ids)[None], use_cache=False).logits[0]
+        logs = torch.log_softmax(logits, -1)
+        bar.update()
+        leaves = [x for _, dk, dv in self.seen for x in (dk, dv)]
+        squares = [torch.zeros_like(x) for x in leaves]
+        chances = logs.detach().exp()
+        for draw in range(self.draws):
+            label = torch.multinomial(chances, 1)
+            total = logs.gather(1, label).sum()
+            for sum_, slope in zip(
+                squares,
+                torch.autograd.grad(total, leaves, retain_graph=draw + 1 < self.draws),
+                strict=True,
+            ):
+                sum_ += slope * slope / self.draws
+            bar.update()
+        values = torch.stack([both for both, _, _ in self.seen]).half().numpy()
+        shape = (self.layers, 2, *squares[0].shape)
+        return values, torch.stack(squares).double().numpy().reshape(shape)
+
+    def measure(self, texts: list[list[int]], bar: Any) -> Measured:
+        """Everything that takes passes through the model."""
+        measured = Measured(self.layers, self.heads, self.channels)
+        self.torch.manual_seed(1)
+        for ids in texts:
+            values, closed = self.fisher(ids, False, bar)
+            measured.values.append(values[:, :, :, SINK:])
+            measured.closed.append(closed[:, :, :, SINK:] / len(ids))
+        measured.queries = self.squares / len(texts)
+        for ids in texts:
+            _, opened = self.fisher(ids[:OPEN_TOKENS], True, bar)
+            count = min(len(ids), OPEN_TOKENS)
+            measured.open.append(opened[:, :, :, SINK:] / count)
+        return measured
+
+
+def unrotated(keys: Floats, turns: Floats) -> Floats:
+    """Keys [..., token, channel] from position SINK on, as they were before their rotation."""
+    pairs = len(turns)
+    angle = -2 * np.pi * np.outer(np.arange(keys.shape[-2]) + SINK, turns)
+    a, b = keys[..., :pairs], keys[..., pairs : 2 * pairs]
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.concatenate(
+        [a * cos - b * sin, b * cos + a * sin, keys[..., 2 * pairs :]], axis=-1
+    )
+
+
+def away(x: Floats) -> Floats:
+    """[token, ...] of whole blocks, without the mean over each block."""
+    cut = x[: len(x) // BLOCK * BLOCK].reshape(-1, BLOCK, *x.shape[1:])
+    rest: Floats = (cut - cut.mean(1, keepdims=True)).reshape(-1, *x.shape[1:])
+    return rest
+
+
+def log_energy(x: Floats) -> Floats:
+    """Of rows: the logarithm of their energy in sixteenths of an octave, as the codec has it."""
+    logs: Floats = 16 * np.log2(np.maximum((x * x).sum(-1), 1e-12))
+    return logs
+
+
+def features(k: Floats, v: Floats) -> Floats:
+    """[token][3 + 2 channels]: log sizes of V and K, the former squared, K, V."""
+    scale, middle = np.log(2) / 32, 16 * np.log2(k.shape[-1])
+    size_v, size_k = (scale * (log_energy(x) - middle) for x in (v, k))
+    return np.concatenate([np.stack([size_v, size_k, size_v * size_v], 1), k, v], axis=1)
+
+
+def predictor(values: list[Floats], information: list[Floats]) -> Floats:
+    """Weights of `features` for the logarithm of a token's information, by ridge regression.
+
+    values: [K, V][token][channel] of texts; information: [token] of texts.
+    """
+    rows = np.concatenate([away(features(*text)) for text in values])
+    wanted = np.concatenate([away(np.log(x + SHARE * x.mean())) for x in information])
+    spread = rows.std(0) + 1e-9
+    rows = rows / spread
+    square = rows.T @ rows + RIDGE * len(rows) * np.eye(rows.shape[1])
+    weights: Floats = np.linalg.solve(square, rows.T @ wanted) / spread
+    return weights
+
+
+def whole(weights: Floats) -> tuple[int, npt.NDArray[np.int16]]:
+    """(exponent, numbers of 16 bits): weights = numbers * 2^exponent, nearly."""
+    largest = float(np.abs(weights).max())
+    exponent = int(np.clip(np.ceil(np.log2(max(largest, 1e-30) / 32767)), -100, 100))
+    numbers = np.clip(np.round(weights * 2.0**-exponent), -32767, 32767)
+    return exponent, numbers.astype(np.int16)
+
+
+def gain_weights(weights: Floats) -> tuple[list[int], npt.NDArray[np.int16]]:
+    """What the codec adds up, in 2^-14 octaves of a token's step, from `predictor`'s weights."""
+    channels = (len(weights) - 3) // 2
+    weights = weights * (STRENGTH / 2 / np.log(2) * 2**14)
+    scale, middle = np.log(2) / 32, 16 * np.log2(channels)
+    linear = weights[0] * scale - 2 * middle * scale**2 * weights[2]
+    parts = [
+        whole(np.array([linear, weights[1] * scale])),
+        whole(np.array([weights[2] * scale**2, 0])),
+        whole(weights[3 : 3 + channels]),
+        whole(weights[3 + channels :]),
+    ]
+    return [exponent for exponent, _ in parts], np.concatenate([part for _, part in parts])
+
+
+def allocate(tables: Floats, budget: int) -> npt.NDArray[np.int64]:
+    """Slots of GRID for components [n] whose loss by TABLE_SLOTS is tables[n][slot].
+
+    The sum of losses is least (by Lagrange's multiplier, then what is left where it helps most)
+    and the mean of the slots at most `budget`.
+    """
+    slots = np.array(TABLE_SLOTS, float)
+    loss = np.exp([np.interp(GRID, slots, np.log(np.maximum(t, 1e-30))) for t in tables])
+    low, high = -80.0, 40.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        pick = (loss + np.exp(middle) * GRID).argmin(1)
+        low, high = (middle, high) if GRID[pick].mean() > budget else (low, middle)
+    pick = (loss + np.exp(high) * GRID).argmin(1)
+    left = int(budget * len(tables) - GRID[pick].sum())
+    rows = np.arange(len(tables))
+    while True:
+        finer = np.minimum(pick + 1, len(GRID) - 1)
+        won = (loss[rows, pick] - loss[rows, finer]) * (finer > pick)
+        best = int(won.argmax())
+        if left < GRID[1] - GRID[0] or won[best] <= 0:
+            found: npt.NDArray[np.int64] = GRID[pick]
+            return found
+        pick[best] += 1
+        left -= int(GRID[1] - GRID[0])
+
+
+class Profile:
+    """The parts of the file, being made."""
+
+    def __init__(self, model: Calibration, name: str, measured: Measured) -> None:
+        self.model, self.name = model, name
+        layers, _, heads = measured.shape
+        d = model.channels
+        self.steps = np.zeros((layers, 2, heads, d), np.int8)
+        logs = -0.5 * np.log2(np.maximum(measured.queries, 1e-20))
+        logs -= logs.mean(-1, keepdims=True)
+        self.steps[:, 0] = np.clip(np.round(16 * logs), -127, 127)
+        self.means = np.zeros((layers, 2, heads, d), "<f2")
+        self.exponents = np.zeros((layers, 2, heads, 4), np.int8)
+        self.weights = np.zeros((layers, 2, heads, 4 + 2 * d), "<i2")
+        for layer in range(layers):
+            keys = [unrotated(x[layer, 0].astype(float), model.turns) for x in measured.values]
+            self.means[layer, 0] = np.concatenate(keys, 1).mean(1)
+            values = [x[layer, 1].astype(float) for x in measured.values]
+            self.means[layer, 1] = np.concatenate(values, 1).mean(1)
+            for head in range(heads):
+                pairs = [x[layer, :, head].astype(float) for x in measured.values]
+                for which in range(2):
+                    known = [x[layer, which, head].sum(-1) for x in measured.closed]
+                    found = gain_weights(predictor(pairs, known))
+                    self.exponents[layer, which, head] = found[0]
+                    self.weights[layer, which, head] = found[1]
+        self.slots = {4096: np.full((layers, 2, heads), 4096)}
+
+    def file(self) -> bytes:
+        """The file with the slots as they are."""
+        model = self.model
+        frequencies = np.round(model.turns * 2**32).astype("<u4")
+        targets = sorted(self.slots)
+        slots = np.stack([self.slots[target] for target in targets]).astype("<u2")
+        tokenizer = model.tokenizer.backend_tokenizer.to_str().encode()
+        parts = (
+            frequencies, np.array(targets, "<u2"), slots, self.steps, self.means,
+            self.exponents, self.weights,
+        )  # fmt: skip
+        return _core.write_profile(
+            model.layers, model.heads, model.channels, model.rope_base, self.name, tokenizer,
+            [np.ascontiguousarray(part).tobytes() for part in parts],
+        )  # fmt: skip
+
+    def errors(self, values: npt.NDArray[np.float16], file: bytes) -> Iterator[tuple[int, Floats]]:
+        """(layer, squared errors [K, V][head][token][channel]) of a text, coded in whole blocks."""
+        model = self.model
+        layout = kv.BlockLayout(
+            layers=model.layers, kv_heads=model.heads, head_dim=model.channels, tokens=BLOCK,
+            dtype="f16",
+        )  # fmt: skip
+        for layer, plain in enumerate(values):
+            squares = np.zeros(plain.shape)
+            for at in range(0, plain.shape[2] // BLOCK * BLOCK, BLOCK):
+                part = np.ascontiguousarray(plain[:, :, at : at + BLOCK])
+                known: dict[str, Any] = {"layer": layer, "profile": file}
+                known["first_position"] = SINK + at
+                coded = codecs.encode("hxp4096", layout, part, **known)
+                back = codecs.decode("hxp4096", layout, coded, **known)
+                squares[:, :, at : at + BLOCK] = (back.astype(float) - part.astype(float)) ** 2
+            yield layer, squares
+
+    def choose_slots(self, measured: Measured, bar: Any) -> None:
+        """Slots for TARGETS, by what each head of each layer loses at each of TABLE_SLOTS."""
+        tables = np.zeros((2, *measured.shape, len(TABLE_SLOTS)))
+        for i, slot in enumerate(TABLE_SLOTS):
+            self.slots = {4096: np.full(measured.shape, slot)}
+            file = self.file()
+            for text, values in enumerate(measured.values):
+                for layer, squares in self.errors(values, file):
+                    for which, known in enumerate((measured.closed[text], measured.open[text])):
+                        lost = squares[:, :, : known.shape[3]] * known[layer]
+                        tables[which, layer, :, :, i] += lost.sum((2, 3))
+                    bar.update()
+        # Both ways of looking at a block count, each as much as it costs at the middle.
+        tables /= tables[..., TABLE_SLOTS.index(4096)].sum((1, 2, 3))[:, None, None, None, None]
+        flat = tables.sum(0).reshape(-1, len(TABLE_SLOTS))
+        self.slots = {target: allocate(flat, target).reshape(measured.shape) for target in TARGETS}
+
+
+def main(words: list[str]) -> int:
+    """Run `python -m cxlspeckv profile`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cxlspeckv profile", description="Measure a model for the hxp codecs."
+    )
+    parser.add_argument("model", help="a Hugging Face model: a folder or a name")
+    parser.add_argument("texts", nargs="+", type=pathlib.Path, help="what it usually reads")
+    parser.add_argument("-o", "--output", type=pathlib.Path, required=True)
+    parser.add_argument("--name", help="what the profile says of which model it is")
+    parser.add_argument("--tokens", type=int, default=1540, help="of each text, at most")
+    parser.add_argument("--draws", type=int, default=4, help="of labels, for the information")
+    arguments = parser.parse_args(words)
+    try:
+        from tqdm import tqdm
+
+        model = Calibration(arguments.model, arguments.draws)
+    except ImportError as missing:
+        print(f"profile: {missing}; pip install torch transformers", file=sys.stderr)
+        return 1
+    texts = [
+        model.tokenizer(path.read_text(encoding="utf-8")).input_ids[: arguments.tokens]
+        for path in arguments.texts
+    ]
+    if min(map(len, texts)) < SINK + 4 * BLOCK:
+        print(f"profile: a text has fewer than {SINK + 4 * BLOCK} tokens", file=sys.stderr)
+        return 1
+    passes = 2 * len(texts) * (1 + arguments.draws)
+    with tqdm(total=passes, desc="passes", unit="pass") as bar:
+        measured = model.measure(texts, bar)
+    name = arguments.name or pathlib.PurePath(arguments.model).name
+    profile = Profile(model, name, measured)
+    total = len(TABLE_SLOTS) * len(texts) * model.layers
+    with tqdm(total=total, desc="slots", unit="layer") as bar:
+        profile.choose_slots(measured, bar)
+    file = profile.file()
+    arguments.output.write_bytes(file)
+    print(f"{arguments.output}: {len(file)} bytes, {kv.codecs.profile_shape(file)}")
+    return 0
