@@ -1,7 +1,8 @@
 """What the keys and values of a pass go through: the shipped library, and published schemes.
 
-A coder takes K and V of whole blocks, float16 [heads, tokens, channels], and gives them back as
-a reader would see them. `ratio(tokens, ...)` counts everything that a reader needs.
+A coder takes K and V of whole blocks, float16 [heads, tokens, channels], their layer and the position of
+the first token, and gives them back as a reader would see them. `ratio()` counts everything that
+a reader needs.
 """
 
 import numpy as np
@@ -17,23 +18,36 @@ class Shipped:
 
     def __init__(self, name):
         self.name = name
+        self.wants_profile = name.startswith("hxp")
+        self.layers, self.profile = 1, b""
+        self.bytes = self.values = 0
 
-    def __call__(self, k, v):
+    def use(self, layers, profile):
+        """From now on, blocks of a model with that profile."""
+        if self.wants_profile:
+            self.layers, self.profile = layers, profile
+        self.bytes = self.values = 0
+
+    def __call__(self, k, v, layer, first):
         heads, tokens, channels = k.shape
-        layout = kv.BlockLayout(layers=1, kv_heads=heads, head_dim=channels, tokens=BLOCK, dtype="f16")
-        blocks = [self._block(layout, np.stack([k, v])[:, :, at : at + BLOCK])
+        layout = kv.BlockLayout(layers=self.layers, kv_heads=heads, head_dim=channels, tokens=BLOCK,
+                                dtype="f16")
+        layer = layer if self.wants_profile else 0
+        blocks = [self._block(layout, np.stack([k, v])[:, :, at : at + BLOCK], layer, first + at)
                   for at in range(0, tokens, BLOCK)]
         both = np.concatenate(blocks, axis=2)
         return both[0], both[1]
 
-    def _block(self, layout, plain):
-        encoded = codecs.encode(self.name, layout, np.ascontiguousarray(plain))
-        self.bits = 8 * len(encoded) / plain.size
-        return codecs.decode(self.name, layout, encoded)
+    def _block(self, layout, plain, layer, first):
+        known = {"layer": layer, "first_position": first, "profile": self.profile}
+        encoded = codecs.encode(self.name, layout, np.ascontiguousarray(plain), **known)
+        self.bytes += len(encoded)
+        self.values += plain.size
+        return codecs.decode(self.name, layout, encoded, **known)
 
     def ratio(self):
-        """Of the blocks seen last."""
-        return 16 / self.bits
+        """Of all blocks since `use`."""
+        return 2 * self.values / self.bytes
 
 
 def affine(values, axis, group, levels):
@@ -53,7 +67,7 @@ class Kivi:
     def __init__(self, bits, group):
         self.name, self.bits, self.group = f"kivi{bits}_g{group}", bits, group
 
-    def __call__(self, k, v):
+    def __call__(self, k, v, layer, first):
         return (affine(k, 1, self.group, 2**self.bits), affine(v, 2, self.group, 2**self.bits))
 
     def ratio(self):
@@ -75,7 +89,7 @@ class Nvfp4:
 
     name = "nvfp4"
 
-    def __call__(self, k, v):
+    def __call__(self, k, v, layer, first):
         return self._one(k), self._one(v)
 
     @staticmethod
@@ -107,7 +121,7 @@ class TurboQuantLike:
             levels = np.bincount(near, weight * grid, 11) / np.bincount(near, weight, 11)
         self.levels = levels.astype(np.float32)
 
-    def __call__(self, k, v):
+    def __call__(self, k, v, layer, first):
         return self._one(k), self._one(v)
 
     def _one(self, values):

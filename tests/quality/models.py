@@ -22,9 +22,9 @@ class Attention:
 
     coder, protocol = None, "A"
 
-    def __call__(self, q, k, v, scale):
+    def __call__(self, q, k, v, scale, layer):
         k, v = k.half().float(), v.half().float()
-        coded_k, coded_v = self._coded(k, v)
+        coded_k, coded_v = self._coded(k, v, layer)
         groups = q.shape[0] // k.shape[0]
         if self.coder is None or self.protocol == "A":
             many = (x.repeat_interleave(groups, 0)[None] for x in (coded_k, coded_v))
@@ -32,12 +32,12 @@ class Attention:
         return torch.cat([self._open(q[h * groups : (h + 1) * groups], k[h], v[h], coded_k[h],
                                      coded_v[h], scale) for h in range(k.shape[0])])
 
-    def _coded(self, k, v):
+    def _coded(self, k, v, layer):
         count = (k.shape[1] - SINK) // BLOCK * BLOCK
         if self.coder is None or count <= 0:
             return k, v
         out = [k.clone(), v.clone()]
-        done = self.coder(*(x[:, SINK : SINK + count].half().numpy() for x in (k, v)))
+        done = self.coder(*(x[:, SINK : SINK + count].half().numpy() for x in (k, v)), layer, SINK)
         for to, values in zip(out, done):
             to[:, SINK : SINK + count] = torch.from_numpy(np.ascontiguousarray(values)).float()
         return out
@@ -63,6 +63,7 @@ class Small:
 
     LAYERS, WIDTH, HEADS, KV_HEADS, DIM, INNER, WORDS = 6, 384, 4, 2, 128, 1024, 4096
     name = "small"
+    profile = b""
 
     def __init__(self, data, stress=None):
         raw = np.fromfile(pathlib.Path(data) / "kvlm12m_fp16.bin", np.float16).astype(np.float32)
@@ -142,7 +143,7 @@ class Small:
                 scale = self.scales[layer]
                 q = q / scale.repeat_interleave(self.HEADS // self.KV_HEADS, 0)
                 k = k * scale + self.offsets[layer] * k.std()
-            done = self.attention(q, k, v, self.DIM**-0.5)
+            done = self.attention(q, k, v, self.DIM**-0.5, layer)
             x = x + done.transpose(0, 1).reshape(count, -1) @ out.T
             gate, value = (self._norm(x, second) @ up.T).split(self.INNER, -1)
             x = x + (F.silu(gate) * value) @ down.T
@@ -154,14 +155,14 @@ class SmolLM2:
 
     name = "smollm2"
 
-    def __init__(self, folder):
+    def __init__(self, folder, data):
         from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
         from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
         self.attention = Attention()
 
         def attend(module, query, key, value, mask, scaling=None, **rest):
-            done = self.attention(query[0], key[0], value[0], scaling)
+            done = self.attention(query[0], key[0], value[0], scaling, module.layer_idx)
             return done.transpose(0, 1)[None].contiguous(), None
 
         AttentionInterface.register("coded", attend)
@@ -169,6 +170,8 @@ class SmolLM2:
         self.model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="coded").eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.layers = range(self.model.config.num_hidden_layers)
+        self.profile = (pathlib.Path(data) / "smollm2-135m-instruct.svkprof").read_bytes()
 
     def tokens(self, text):
         return self.tokenizer(text).input_ids

@@ -3,7 +3,7 @@
 
 Every token and layer is coded inside the forward pass, but the first four tokens and the last open
 block. A word is a model (small, small_llama, small_qwen, smollm2), a coder's name, a protocol (A, B),
-or a number of documents; all by default. Losses are Kullback-Leibler divergences in nats a token
+a document, or a number of documents; all by default. Losses are Kullback-Leibler divergences in nats a token
 against the same model with float16 keys and values; ratios of losses are paired by document, with
 95 % intervals by Student's t. docs/codecs.md has the results.
 """
@@ -19,7 +19,8 @@ import textwrap
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOL = ROOT / "python" / "tools" / "vllm_engine.py"
 TOKENS = {"small": 1000, "smollm2": 1540}
-SHIPPED = ("int8", "kvq4", "rt44", "rt43", "rt33", "rt32", "hx5120", "hx4608", "hx4096", "hx3584", "hx3072")
+SHIPPED = ("int8", "kvq4", "rt44", "rt43", "rt33", "rt32", "hx5120", "hx4608", "hx4096", "hx3584", "hx3072",
+           "hxp5120", "hxp4096", "hxp3360")
 YARDSTICK = "kivi4_g32"
 MODELS = ("small", "small_llama", "small_qwen", "smollm2")
 STUDENT = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]  # 95 %, by degrees of freedom
@@ -45,12 +46,18 @@ def interval(values):
     return mean, STUDENT[min(n - 2, len(STUDENT) - 1)] * spread / math.sqrt(n)
 
 
-def measure(model, coders, protocols, count, report):
+def measure(model, coders, protocols, texts, report):
     """Adds rows of one model: {model, coder, protocol, document, kl, ...}."""
     import torch
 
+    import coders as coding
+
     size = TOKENS["smollm2" if model.name == "smollm2" else "small"]
-    for name, text in list(documents())[:count]:
+    shipped = [coder for coder in coders if isinstance(coder, coding.Shipped)]
+    for coder in shipped:
+        coder.use(len(model.layers), model.profile)
+    coders = [c for c in coders if c not in shipped or model.profile or not c.wants_profile]
+    for name, text in texts:
         ids = model.tokens(text)[:size]
         model.attention.coder = None
         exact = torch.log_softmax(model.logits(ids), -1)
@@ -109,6 +116,8 @@ def run(words, out):
     torch.set_grad_enabled(False)
     known = {c.name: c for c in [*map(coding.Shipped, SHIPPED), *coding.baselines()]}
     counts = [int(word) for word in words if word.isdigit()]
+    texts = [(name, text) for name, text in documents() if name in words] or list(documents())
+    texts = texts[: counts[0]] if counts else texts
     named = [known[word] for word in words if word in known] or list(known.values())
     protocols = [word for word in words if word in ("A", "B")] or ["A", "B"]
     rows = []
@@ -120,10 +129,10 @@ def run(words, out):
 
     for name in [word for word in words if word in MODELS] or MODELS:
         if name == "smollm2":
-            model = models.SmolLM2(os.environ["SPECKV_MODEL"])
+            model = models.SmolLM2(os.environ["SPECKV_MODEL"], ROOT / "data")
         else:
             model = models.Small(ROOT / "data", name.partition("_")[2] or None)
-        measure(model, named, protocols, counts[0] if counts else 8, report)
+        measure(model, named, protocols, texts, report)
     figures = list(summary(rows))
     if out:
         pathlib.Path(out).write_text(json.dumps({"figures": figures, "rows": rows}), encoding="utf-8")
@@ -138,7 +147,7 @@ def main(build, *words):
     words = list(words)
     out = words.pop(words.index("--json") + 1) if "--json" in words else None
     words = [word for word in words if word != "--json"]
-    names = {*MODELS, *SHIPPED, "A", "B", "kivi4_g32", "kivi2_g32", "nvfp4", "turboquant_like"}
+    names = {*MODELS, *SHIPPED, *(name for name, _ in documents()), "A", "B", "kivi4_g32", "kivi2_g32", "nvfp4", "turboquant_like"}
     if unknown := [word for word in words if word not in names and not word.isdigit()]:
         print(f"no such word: {unknown[0]}; there are: {' '.join(sorted(names))}", file=sys.stderr)
         return 2
