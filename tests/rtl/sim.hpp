@@ -18,6 +18,8 @@
 #include <verilated_fst_c.h>
 #endif
 
+#include "sim/rtl/coverage.hpp"
+
 namespace speckv::rtl {
 
 using Random = std::mt19937_64;
@@ -71,6 +73,7 @@ class Sim {
     // A model leaves the context that the thread names, which is that of the newest Sim.
     Verilated::threadContextp(&context_);
     top_->final();
+    sim::write_coverage(context_);
     top_.reset();
   }
   Sim(const Sim&) = delete;

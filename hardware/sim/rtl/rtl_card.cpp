@@ -8,6 +8,7 @@
 #include "Vrtl_card.h"
 #include "engine/contract.hpp"
 #include "sim/rtl/axi_slave.hpp"
+#include "sim/rtl/coverage.hpp"
 
 namespace speckv::sim {
 namespace {
@@ -102,6 +103,7 @@ class VerilatedCard final : public RtlCard {
     // A model leaves the context that the thread names, which is that of the newest one.
     Verilated::threadContextp(&context_);
     top_->final();
+    write_coverage(context_);
     top_.reset();
   }
 
