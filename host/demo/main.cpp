@@ -24,14 +24,19 @@ int say(int exit_code, const std::string& message) {
   return exit_code;
 }
 
-// The folder of the model's files: beside the installed program, or in the source tree.
+// The folder of the model's files: share/cxlspeckv of where the program is installed, or
+// data of the source tree that it is built in; "" if neither is there.
 std::string find_data(const std::string& wished) {
   namespace fs = std::filesystem;
   if (!wished.empty()) return wished;
   std::error_code error;
   const fs::path program = fs::read_symlink("/proc/self/exe", error);
-  const fs::path installed = program.parent_path().parent_path() / "share" / "cxlspeckv";
-  return fs::is_directory(installed, error) ? installed.string() : SPECKV_SOURCE_DATA;
+  for (fs::path up = program.parent_path(); up != up.root_path(); up = up.parent_path()) {
+    for (const fs::path& folder : {up / "share" / "cxlspeckv", up / "data"}) {
+      if (fs::is_regular_file(folder / "kvlm12m_fp16.bin", error)) return folder.string();
+    }
+  }
+  return {};
 }
 
 Result<std::string> read_text(const std::string& path) {
@@ -174,6 +179,8 @@ int run(Settings settings) {
     settings.fast_bytes = *bytes;
   }
   const std::string data = find_data(settings.model);
+  if (data.empty())
+    return say(kFailed, "the model's files are not here; name them: --model");
   const auto say_about_model = [&](const Status& status) {
     return settings.model.empty() ? say(kFailed, status.message())
                                   : say(kUsage, "--model: " + status.message());

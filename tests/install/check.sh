@@ -37,7 +37,7 @@ check_cxx_headers() {
 
 check_c_headers() { # all of them in one translation unit, in both orders
   local headers reversed
-  headers=$(cd "$prefix/include" && ls cxlspeckv/*.h)
+  headers=$(cd "$prefix/include" && ls ./*.h cxlspeckv/*.h)
   reversed=$(sort -r <<<"$headers")
   for order in "$headers" "$reversed"; do
     sed 's/.*/#include "&"/' <<<"$order" |
