@@ -215,8 +215,8 @@ Code Hxp::decode(const LayerContext& context, Bytes encoded,
 }  // namespace
 
 std::span<const Codec* const> hxp_codecs() noexcept {
-  static const Hxp a(kHxp5120, "hxp5120", 5120), b(kHxp4096, "hxp4096", 4096),
-      c(kHxp3360, "hxp3360", 3360);
+  static const Hxp a(CodecId::hxp5120, "hxp5120", 5120),
+      b(CodecId::hxp4096, "hxp4096", 4096), c(CodecId::hxp3360, "hxp3360", 3360);
   static const Codec* const all[] = {&a, &b, &c};
   return all;
 }

@@ -10,9 +10,6 @@
 
 namespace speckv {
 
-// Of the enumeration CodecId, which does not name them yet.
-inline constexpr CodecId kHxp5120{15}, kHxp4096{16}, kHxp3360{17};
-
 struct HxpShape {
   static constexpr std::uint8_t kVersion = 1, kProfiled = 2;
   static constexpr std::uint64_t kHead = 16;  // as of hx; where that has 0: the binding

@@ -370,9 +370,9 @@ TEST(Codecs, are_found_by_name_and_by_number) {
   EXPECT_EQ(find_codec("hx4096")->id(), CodecId{12});
   EXPECT_EQ(find_codec("hx3584")->id(), CodecId{13});
   EXPECT_EQ(find_codec("hx3072")->id(), CodecId{14});
-  EXPECT_EQ(find_codec("hxp5120")->id(), CodecId{15});
-  EXPECT_EQ(find_codec("hxp4096")->id(), CodecId{16});
-  EXPECT_EQ(find_codec("hxp3360")->id(), CodecId{17});
+  EXPECT_EQ(find_codec("hxp5120")->id(), CodecId::hxp5120);
+  EXPECT_EQ(find_codec("hxp4096")->id(), CodecId::hxp4096);
+  EXPECT_EQ(find_codec("hxp3360")->id(), CodecId::hxp3360);
   EXPECT_EQ(find_codec("RAW"), nullptr);
   EXPECT_EQ(find_codec(""), nullptr);
   EXPECT_EQ(find_codec(CodecId{0}), nullptr);

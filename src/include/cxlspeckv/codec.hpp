@@ -32,6 +32,9 @@ enum class CodecId : std::uint16_t {
   hx4096 = 12,
   hx3584 = 13,
   hx3072 = 14,
+  hxp5120 = 15,
+  hxp4096 = 16,
+  hxp3360 = 17,
 };
 
 // What a codec may know about the layer besides its values.
