@@ -42,6 +42,7 @@ void Chains::tell_outcome(Source source, std::uint64_t bytes, Outcome outcome,
 void Chains::settle(Place& place, Outcome outcome, double now) {
   if (place.staged_to == 0) return;
   place.staged_to = 0;
+  place.lost = outcome == Outcome::wasted;
   rows_[place.owner].unread -= block_bytes_;
   unread_[static_cast<std::size_t>(place.source)] -= block_bytes_;
   tell_outcome(place.source, block_bytes_, outcome, now);
@@ -82,6 +83,7 @@ std::uint32_t Chains::set(std::uint32_t session, std::span<const BlockKey> chain
     const auto [place, is_new] = places_.try_emplace(key);
     if (is_new) place->second.owner = session;
     own(session, place->second, now);
+    place->second.lost = false;
     all_known = all_known && !is_new;
     known += all_known ? 1 : 0;
   }
@@ -99,7 +101,8 @@ void Chains::look(std::uint32_t session, double now) {
     if (found == places_.end() || found->second.owner != session) continue;
     Place& place = found->second;
     if (tiers[i] < 0 || tiers[i] >= place.staged_to) settle(place, Outcome::wasted, now);
-    put(place, tiers[i], changes);
+    // What is lost is out of the scheduler's sight, unless it is where it should be.
+    put(place, place.lost && tiers[i] > 0 ? BlockStore::kAbsent : tiers[i], changes);
   }
   tell_held(session, changes);
 }
@@ -117,6 +120,15 @@ Numbers Chains::read(std::uint32_t session, double now) {
     settle(found->second, there ? Outcome::useful : Outcome::wasted, now);
   }
   return bytes;
+}
+
+void Chains::wanted(std::uint32_t session, double now) {
+  for (const BlockKey key : rows_[session].keys) {
+    const auto found = places_.find(key);
+    if (found != places_.end() && found->second.owner == session)
+      found->second.lost = false;
+  }
+  look(session, now);
 }
 
 void Chains::waste(std::uint32_t session, double now) {

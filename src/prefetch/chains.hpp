@@ -42,6 +42,10 @@ class Chains {
   // The session's request came: what was staged for it is read, or was wasted. Bytes of
   // its chain in each tier.
   Numbers read(std::uint32_t session, double now);
+  // Somebody says anew that the session returns: what was staged for nothing may be
+  // staged once more. So bytes that are staged are bounded by what is asked for, whatever
+  // the store's policy gives up in between.
+  void wanted(std::uint32_t session, double now);
   // Nobody comes for what was staged for the session.
   void waste(std::uint32_t session, double now);
   // The session is forgotten.
@@ -75,6 +79,7 @@ class Chains {
     std::int8_t tier = BlockStore::kAbsent;
     std::uint8_t staged_to = 0;  // + 1; 0: not staged, or read since
     bool moving = false;
+    bool lost = false;  // staged for nothing: not again before it is wanted() anew
     Source source{};
   };
   struct Row {

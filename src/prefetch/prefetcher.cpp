@@ -284,6 +284,7 @@ Status Prefetcher::Impl::hint(std::uint64_t id, double eta, double confidence) {
                      .confidence = confidence});
     Session& session = sessions_[number];
     if (confidence > 0) {
+      chains_.wanted(number, at);
       session.expires = std::max(session.expires, at + eta + seconds(options_.hint_life));
     } else {
       for (Lane& lane : lanes_) {

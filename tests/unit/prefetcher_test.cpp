@@ -184,6 +184,35 @@ TEST(Prefetcher, what_nobody_comes_for_is_given_back) {
   live.load(kBlocks);
 }
 
+TEST(Prefetcher, what_was_staged_for_nothing_is_staged_again_only_if_somebody_says_so) {
+  constexpr Numbers kBlocks{0, 16};
+  Live live(32, 128);
+  live.open();
+  const auto keys = live.save_below(kBlocks);
+  ASSERT_TRUE(live.prefetcher->finished(1, keys).ok());
+  ASSERT_TRUE(live.prefetcher->hint(1, 5, 1).ok());
+  live.run();
+  ASSERT_EQ(live.in_tier(keys, 0), kBlocks.count);
+  std::vector<BlockKey> others;
+  for (std::uint64_t n = 500; n < 540; ++n) {
+    ASSERT_EQ(live.store.save(n), Code::ok);
+    others.push_back(key_of(n));
+  }
+  ASSERT_EQ(live.in_tier(keys, 0), 0U) << "the store's policy gave them up";
+  (void)live.store->erase(others);
+  for (int i = 0; i < 5; ++i) {
+    live.clock.turn(0.2);
+    live.run();
+  }
+  EXPECT_EQ(live.prefetcher->stats().hinted.wasted, kBlocks.count * kBlock);
+  EXPECT_EQ(live.prefetcher->stats().hinted.staged, kBlocks.count * kBlock);
+  EXPECT_EQ(live.in_tier(keys, 0), 0U);
+  ASSERT_TRUE(live.prefetcher->hint(1, 3, 1).ok());
+  live.run();
+  EXPECT_EQ(live.in_tier(keys, 0), kBlocks.count);
+  EXPECT_EQ(live.prefetcher->stats().hinted.staged, 2 * kBlocks.count * kBlock);
+}
+
 // A chunk of 200 blocks under way, of which the mover has begun what its queue holds: at
 // most 32. Nothing completes until the gate is opened.
 class UnderWay : public testing::Test {
