@@ -5,8 +5,6 @@
       "kv_connector_extra_config": {"tiers": [{"uri": "dram:4G"}]}}'
 """
 
-from typing import Any
-
 from vllm.config import VllmConfig
 from vllm.distributed.kv_transfer.kv_connector.v1 import KVConnectorRole
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
@@ -18,7 +16,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
 from vllm.distributed.kv_transfer.kv_connector.v1.offloading_connector import OffloadingConnector
 from vllm.v1.kv_cache_interface import KVCacheConfig
 
-from cxlspeckv.vllm import metrics
+from cxlspeckv.vllm import metrics, threads
 from cxlspeckv.vllm.spec import CxlSpecKVOffloadingSpec, CxlSpecKVWorker
 
 SPEC = {"spec_name": CxlSpecKVOffloadingSpec.__name__,
@@ -55,16 +53,9 @@ class CxlSpecKVConnector(OffloadingConnector):
         worker = self._worker
         if worker is None:
             return super().get_kv_connector_stats()
-        moved = worker.transfers
-        counts: dict[str, dict[str, Any]] = {
-            metrics.FAILED_LOADS: moved.failed_loads,
-            metrics.DROPPED_SAVES: moved.dropped_saves,
-            metrics.CPU_SECONDS: moved.cpu_seconds,
-        }
-        found = metrics.worker_stats(counts)
-        for counted in counts.values():
-            counted.clear()
-        return found
+        failed, dropped = worker.transfers.take_counts()
+        return metrics.worker_stats({metrics.FAILED_LOADS: failed, metrics.DROPPED_SAVES: dropped,
+                                     metrics.CPU_SECONDS: threads.times.take()})
 
     @classmethod
     def build_prom_metrics(

@@ -4,11 +4,9 @@ An engine's scheduler and its workers open the same store: by name across proces
 table below within one. What the workers write, the scheduler finds in the store's index.
 """
 
-import contextlib
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +17,7 @@ from cxlspeckv import ABSENT, PENDING, BlockStore, hash_key
 from cxlspeckv.vllm.engine_file import store_name, sweep
 from cxlspeckv.vllm.facts import PageFacts
 from cxlspeckv.vllm.settings import ConfigError, Settings
+from cxlspeckv.vllm.threads import ours
 
 logger = logging.getLogger("vllm.cxlspeckv")
 
@@ -28,20 +27,6 @@ KEY_BYTES = 16
 FLUSH_SECONDS = 2.0  # at most this much of what was stored is lost with a power cut
 
 Keys = npt.NDArray[np.uint8]
-
-
-@contextlib.contextmanager
-def unpinned() -> Iterator[None]:
-    """Threads started inside may use every core that the parent process may. vLLM on a CPU binds
-    a worker to the cores that compute, and threads inherit that.
-    """
-    before = os.sched_getaffinity(0)
-    with contextlib.suppress(OSError):
-        os.sched_setaffinity(0, before | os.sched_getaffinity(os.getppid()))
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 class KeyMaker:
@@ -89,7 +74,7 @@ class Core:
         self.facts = facts
         self.key_maker = KeyMaker(facts)
         try:
-            with unpinned():
+            with ours("mover"):
                 self.store = BlockStore([facts.block_layout()], [dict(t) for t in settings.tiers],
                                         name=settings.name, log=logger.log)
         except cxlspeckv.Error as error:
@@ -126,7 +111,8 @@ class Flusher:
         self._flush = flush
         self._dirty, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="cxlspeckv-flush", daemon=True)
-        self._thread.start()
+        with ours("flush"):
+            self._thread.start()
 
     def wake(self) -> None:
         """There is something to flush."""

@@ -11,6 +11,7 @@ from vllm.v1.kv_offload.base import (
 )
 
 from cxlspeckv.vllm.core import Core
+from cxlspeckv.vllm.threads import times
 
 PREFIX = "vllm:cxlspeckv_"
 INTERVAL_SECONDS = 1.0
@@ -60,7 +61,8 @@ def definitions() -> dict[str, OffloadingMetricMetadata]:
     found[DROPPED_SAVES] = OffloadingCounterMetadata(
         documentation="Blocks whose store was given up.", labelnames=("reason",))
     found[CPU_SECONDS] = OffloadingCounterMetadata(
-        documentation="Processor time of the threads that move blocks.", labelnames=("direction",))
+        documentation="Processor time of our threads, in all of the engine's processes.",
+        labelnames=("thread",))
     return found
 
 
@@ -111,6 +113,8 @@ class StoreMetrics:
                     self._seen[name, tier] = value
             for name, (attribute, _) in TIER_GAUGES.items():
                 stats.set_gauge(PREFIX + name, int(getattr(values, attribute)), (tier,))
+        for kind, seconds in times.take().items():
+            stats.increase_counter(CPU_SECONDS, seconds, (kind,))
         return stats
 
 

@@ -100,7 +100,7 @@ class CxlSpecKVOffloadingSpec(OffloadingSpec):
     @classmethod
     def build_metric_definitions(cls, extra_config: dict[str, Any]
                                  ) -> Mapping[str, OffloadingMetricMetadata]:
-        """What the store counts; tests/python/vllm reads it from a server's /metrics."""
+        """What the store counts: announced to Prometheus, from where /metrics tells it."""
         return metrics.definitions()
 
     def __init__(self, config: OffloadingConfig) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 import cxlspeckv
 from cxlspeckv import Code, Operation
-from cxlspeckv.vllm.core import Core, Keys, logger, unpinned
+from cxlspeckv.vllm.core import Core, Keys, logger
 from cxlspeckv.vllm.pages import NO_PAGE, PageTable
+from cxlspeckv.vllm.threads import ours
 
 GRACE_SECONDS = 0.25  # how long a step that needs its pages back waits before it drops stores
 
@@ -49,16 +50,15 @@ class Transfers:
         self._bad_pages: set[int] = set()
         self.failed_loads: Counter[str] = Counter()  # blocks by what went wrong
         self.dropped_saves: Counter[str] = Counter()
-        self.cpu_seconds: defaultdict[str, float] = defaultdict(float)  # by direction
-        self._lock = threading.Lock()  # of a job's operation and cancelled
+        self._lock = threading.Lock()  # of the counts, and of a job's operation and cancelled
         self._work: dict[bool, queue.SimpleQueue[Job | None]] = {}
         self._threads = []
         for is_load in (False, True):
             self._work[is_load] = queue.SimpleQueue()
-            name = "cxlspeckv-load" if is_load else "cxlspeckv-store"
-            thread = threading.Thread(target=self._run, args=(self._work[is_load],), name=name,
-                                      daemon=True)
-            with unpinned():
+            kind = "load" if is_load else "store"
+            thread = threading.Thread(target=self._run, args=(self._work[is_load],),
+                                      name=f"cxlspeckv-{kind}", daemon=True)
+            with ours(kind):
                 thread.start()
             self._threads.append(thread)
 
@@ -83,6 +83,13 @@ class Transfers:
         """Pages of finished() loads that failed, since the last call."""
         pages, self._bad_pages = self._bad_pages, set()
         return pages
+
+    def take_counts(self) -> tuple[Counter[str], Counter[str]]:
+        """Loads that failed and saves that were dropped since the last call, blocks by reason."""
+        with self._lock:
+            counts = self.failed_loads, self.dropped_saves
+            self.failed_loads, self.dropped_saves = Counter(), Counter()
+            return counts
 
     def wait(self, numbers: Sequence[int] | set[int]) -> None:
         """Returns once these jobs touch no page. Stores that take long are given up: a step
@@ -116,7 +123,7 @@ class Transfers:
 
     def _run(self, work: "queue.SimpleQueue[Job | None]") -> None:
         while (job := work.get()) is not None:
-            began, cpu = time.monotonic(), time.thread_time()
+            began = time.monotonic()
             try:
                 codes = self._transfer(job)
             except Exception as error:  # whatever it is, the engine must get its pages back
@@ -125,7 +132,6 @@ class Transfers:
             job.seconds = time.monotonic() - began
             job.bytes = int((codes == Code.OK).sum()) * self._core.facts.chunk_bytes
             self._settle(job, codes)
-            self.cpu_seconds["load" if job.is_load else "store"] += time.thread_time() - cpu
             job.ended.set()
             self._finished.put(job)
 
@@ -151,12 +157,14 @@ class Transfers:
         failed = codes != Code.OK
         counts = Counter(Code(code).name.lower() for code in codes[failed])
         if not job.is_load:
-            self.dropped_saves += counts
+            with self._lock:
+                self.dropped_saves += counts
             if not failed.all():
                 self._core.saved()
             return
         if failed.any():
-            self.failed_loads += counts
+            with self._lock:
+                self.failed_loads += counts
             job.bad_pages = frozenset(int(p) for p in job.chunks[failed].ravel() if p != NO_PAGE)
             # Whatever was wrong, the next lookup must not find these again: no retry for ever.
             wrong = failed & (codes != Code.CANCELLED)

@@ -1,12 +1,14 @@
 """One run of a real engine: engine_run.py JOB.json RESULT.json (in the engine's Python)
 
 The job: {"model": folder, "transfer": kv-transfer-config or null, "rounds": [round...], "dtype",
-"blocks", "chars", "max_model_len"}; a round is {"prompts": [number...], "max_tokens", "salt",
-"logprobs", "metrics", "before": [[action, argument...]...]}. A prompt is a stretch of a book. The
+"blocks", "chars", "max_model_len", "watched": what watched.py is asked}; a round is {"prompts":
+[number...], "together": whether the engine has all of them at once, "max_tokens", "salt",
+"logprobs", "metrics" (and shared memory), "before": [[action, argument...]...]}. A prompt is a stretch of a book. The
 result: for every round its seconds and tokens, and the metrics. It is written after each round, so
 that a run that is killed leaves what it had.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -41,18 +43,48 @@ def meet(fifo, side):
         pass
 
 
-ACTIONS = {"damage": damage, "meet": meet, "die": lambda: os.killpg(0, signal.SIGKILL)}
+def wait_for_flush(folder, blocks):
+    """Until a flush has begun after so many blocks were saved, and ended."""
+    path = pathlib.Path(folder) / "flushed"
+    while not path.exists() or int(path.read_text(encoding="utf-8")) < blocks:
+        time.sleep(0.05)  # sleeps: a file tells nobody that it changes
 
 
-def metrics_of(engine):
-    """The counters of the store, by name and labels."""
+def wait_for_death(fifo):
+    """Until the engine that writes to it has died."""
+    with open(fifo, encoding="utf-8") as words:
+        assert words.read(), "it ended otherwise"
+
+
+ACTIONS = {"damage": damage, "meet": meet, "flush": wait_for_flush, "death": wait_for_death}
+
+
+def metrics_of():
+    """The counters and gauges of the store, by name and labels. vLLM's own reader makes whole
+    numbers of counters."""
+    from prometheus_client import REGISTRY
+
     found = {}
-    for metric in engine.get_metrics():
+    for metric in REGISTRY.collect():
         if not metric.name.startswith(("vllm:cxlspeckv", "vllm:kv_offload")):
             continue
-        labels = ",".join(v for k, v in metric.labels.items() if k not in ("model_name", "engine"))
-        if hasattr(metric, "value"):
-            found[f"{metric.name}{{{labels}}}"] = metric.value
+        for sample in metric.samples:
+            if sample.name.removesuffix("_total") == metric.name:
+                labels = ",".join(v for k, v in sample.labels.items()
+                                  if k not in ("model_name", "engine"))
+                found[f"{metric.name}{{{labels}}}"] = sample.value
+    return found
+
+
+def shared_memory():
+    """The named memory of stores that this engine's processes have mapped: path, and whether the
+    name is still there."""
+    found = {}
+    for maps in pathlib.Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # it ended
+            if os.getpgid(int(maps.parent.name)) == os.getpgrp():
+                for path in re.findall(r"/dev/shm/cxlspeckv.*", maps.read_text(encoding="utf-8")):
+                    found[path.removesuffix(" (deleted)")] = not path.endswith(" (deleted)")
     return found
 
 
@@ -83,8 +115,8 @@ def run_round(engine, job, todo):
     greedy = SamplingParams(temperature=0, max_tokens=todo.get("max_tokens", 16), ignore_eos=True,
                             logprobs=todo.get("logprobs"))
     began, outputs = time.monotonic(), []
-    for one in inputs:
-        outputs += engine.generate([one], greedy, use_tqdm=False)
+    for batch in [inputs] if todo.get("together") else [[one] for one in inputs]:
+        outputs += engine.generate(batch, greedy, use_tqdm=False)
     told = {
         "seconds": time.monotonic() - began,
         "tokens": [list(o.outputs[0].token_ids) for o in outputs],
@@ -95,7 +127,8 @@ def run_round(engine, job, todo):
         told["logprobs"] = [{t: p.logprob for t, p in o.outputs[0].logprobs[0].items()}
                             for o in outputs]
     if todo.get("metrics"):
-        told["metrics"] = metrics_of(engine)
+        told["metrics"] = metrics_of()
+        told["shared_memory"] = shared_memory()
     return told
 
 
@@ -109,6 +142,7 @@ def main(job_path, result_path):
         new.write_text(json.dumps(result), encoding="utf-8")
         new.rename(result_path)
 
+    os.environ["SPECKV_WATCHED"] = json.dumps(job.get("watched", {}))
     began = time.monotonic()
     engine = make_engine(job)
     result["start_seconds"] = time.monotonic() - began
@@ -122,7 +156,7 @@ def main(job_path, result_path):
     for todo in job["rounds"]:
         result["rounds"].append(run_round(engine, job, todo))
         write()
-    result["metrics"] = metrics_of(engine)
+    result["metrics"] = metrics_of()
     result["ended"] = True
     write()
 

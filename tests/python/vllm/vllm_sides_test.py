@@ -1,14 +1,20 @@
 """The manager and the worker together, over a real store and pages of no engine."""
 
+import collections
+import os
+import pathlib
 import re
+import threading
 import time
 
 import cxlspeckv
 import numpy
 import pytest
 import torch
+from cxlspeckv.vllm import threads
 from cxlspeckv.vllm.core import KeyMaker
-from vllm.v1.kv_offload.base import LookupResult
+from cxlspeckv.vllm.transfers import GRACE_SECONDS
+from vllm.v1.kv_offload.base import GPULoadStoreSpec, LookupResult
 from vllm_support import context, engine_key, page_facts
 
 
@@ -262,6 +268,47 @@ def test_a_thousand_lookups_ask_the_store_once(side):
     assert calls == [1000]
 
 
+@pytest.mark.parametrize("pages_a_chunk", [1, 3])
+def test_a_load_is_one_submission_and_so_is_a_store(side, pages_a_chunk):
+    one = side(blocks_per_chunk=pages_a_chunk)
+    keys, pages, calls = keys_of(*range(10)), range(10 * pages_a_chunk), []
+    for name in ("save", "load"):
+        def count(asked, *rest, name=name, call=getattr(one.core.store, name), **options):
+            calls.append((name, len(asked) // 16))
+            return call(asked, *rest, **options)
+        setattr(one.core.store, name, count)
+    taken = one.manager.prepare_store(keys, context("r", keys))
+    one.run(one.worker.submit_store, taken.store_spec, pages)
+    one.manager.complete_store(keys, context("r", keys))
+    assert one.load(keys, pages) == set()
+    assert calls == [("save", 10), ("load", 10)]
+
+
+def test_a_device_that_does_not_answer_never_holds_a_step_up(side, tmp_path):
+    """The first store lies with it, the others behind: a step that needs their pages drops them."""
+    one = side({"tiers": [{"uri": f"file:{tmp_path}/pool?size=8M&direct=0&throttle=nvme"}]})
+    asked = threading.Event()
+    save = one.core.store.save
+    one.core.store.save = lambda keys, places: save(keys, places, fence=lambda: asked.set() or False)
+    keys = keys_of(*range(3))
+    for number, key in enumerate(keys):
+        taken = one.manager.prepare_store([key], context("r", keys))
+        one.jobs += 1
+        places = GPULoadStoreSpec([number], [1], [0])
+        assert one.worker.submit_store(number, places, taken.store_spec)  # at once
+    assert asked.wait(60)
+    assert one.worker.get_finished() == []
+    began = time.monotonic()
+    one.worker.wait({0, 1, 2})
+    assert GRACE_SECONDS <= time.monotonic() - began
+    assert len(one.worker.get_finished()) == 3
+    assert one.worker.transfers.dropped_saves == {"cancelled": 3}
+    one.manager.complete_store(keys, context("r", keys))
+    assert one.hits(keys) == ["MISS"] * 3
+    one.core.store.save = save
+    assert one.store(keys, range(3)) == keys and one.hits(keys) == ["HIT"] * 3
+
+
 def test_waiting_for_a_store_ends_it(side):
     one = side()
     keys = keys_of(*range(30))
@@ -282,8 +329,6 @@ def test_waiting_for_a_store_ends_it(side):
 
 
 def test_closing_ends_every_thread(side):
-    import threading
-
     before = threading.active_count()
     one = side()
     assert threading.active_count() > before
@@ -291,19 +336,79 @@ def test_closing_ends_every_thread(side):
     assert threading.active_count() == before
 
 
-def test_our_threads_are_not_bound_to_the_cores_that_compute(side):
-    import os
-    import threading
+def of_the_system(thread):
+    """The name that the kernel has for a thread of this process."""
+    return pathlib.Path(f"/proc/self/task/{thread}/comm").read_text(encoding="utf-8").strip()
 
+
+def our_threads():
+    """By number, those of the library, too."""
+    found = {int(thread): of_the_system(thread) for thread in os.listdir("/proc/self/task")}
+    return {thread: name for thread, name in found.items() if name.startswith("cxlspeckv-")}
+
+
+def test_our_threads_are_not_bound_to_the_cores_that_compute(side):
     everywhere = os.sched_getaffinity(0)
     if len(everywhere) < 2:
         pytest.skip("one core")
     os.sched_setaffinity(0, {min(everywhere)})  # as vLLM does to a worker
     try:
         side()
-        ours = [t for t in threading.enumerate() if t.name.startswith("cxlspeckv-")]
-        assert ours
-        assert all(os.sched_getaffinity(t.native_id) == everywhere for t in ours)
+        ours = our_threads()
+        assert set(ours.values()) == {"cxlspeckv-load", "cxlspeckv-store", "cxlspeckv-mover"}
+        assert all(os.sched_getaffinity(thread) == everywhere for thread in ours)
         assert os.sched_getaffinity(0) == {min(everywhere)}
+        assert threading.get_native_id() not in ours
     finally:
         os.sched_setaffinity(0, everywhere)
+
+
+def test_the_time_of_all_our_threads_is_told_and_of_no_others(side, tmp_path):
+    one = side(pool(tmp_path))
+    threads.times.take(0)
+    before = time.process_time()
+    one.store(keys_of(*range(40)), range(40))
+    all_of_it = time.process_time() - before
+    told = threads.times.take(0)
+    assert told["mover"] > 0 and told["store"] > 0
+    assert told["mover"] + told["store"] < all_of_it
+    burnt, ended = threading.Semaphore(0), threading.Event()
+
+    def burn():
+        while time.thread_time() < 0.1:
+            pass
+        burnt.release()
+        ended.wait()  # one that has ended is not seen any more
+
+    burners = [threading.Thread(target=burn) for _ in range(2)]
+    burners[0].start()
+    with threads.ours("load"):
+        burners[1].start()
+    for _ in burners:
+        burnt.acquire()
+    assert threads.times.take(60) == {}  # told a while ago
+    assert 0.1 <= threads.times.take(0)["load"] < 0.2  # that of the other is not in it
+    ended.set()
+    for burner in burners:
+        burner.join()
+
+
+@pytest.mark.parametrize("is_load", [True, False])
+def test_counts_are_taken_while_they_grow_and_none_is_lost(side, is_load):
+    """By the engine's thread, from threads of ours."""
+    one = side()
+    rounds, told = 200, collections.Counter()
+    keys = one.core.key_maker.keys(keys_of(1), 0)
+    if not is_load:
+        one.core.store.save = refuse
+    for number in range(rounds):
+        one.worker.transfers.submit(number, is_load, keys, numpy.array([1]), 0)
+        told.update(sum(one.worker.transfers.take_counts(), collections.Counter()))
+    for job in one.worker.transfers._jobs.values():
+        job.ended.wait()
+    told.update(sum(one.worker.transfers.take_counts(), collections.Counter()))
+    assert told == {"not_found" if is_load else "internal": rounds}
+
+
+def refuse(*_, **__):
+    raise cxlspeckv.Busy("no")
