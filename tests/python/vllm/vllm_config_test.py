@@ -1,12 +1,17 @@
 """Every mistake is one line that says what would be right; nothing is opened or left behind."""
 
+import importlib
+import json
 import os
+import pathlib
+import re
 import types
 
 import pytest
 from cxlspeckv.vllm import core, facts
 from cxlspeckv.vllm.engine_file import EngineFile, sweep
 from cxlspeckv.vllm.settings import ConfigError, parse
+from vllm.config import KVTransferConfig
 from vllm_support import page_facts
 
 DRAM = [{"uri": "dram:16M"}]
@@ -60,6 +65,30 @@ def test_stores_that_do_not_open(tier, says, tmp_path):
     assert "\n" not in str(told.value)
     assert set(os.listdir("/dev/shm")) <= before  # less: what a killed engine left is swept up
     assert os.listdir(tmp_path) == []
+
+
+def configurations(text):
+    """The JSON that a document shows, in blocks of its own and as arguments."""
+    return [json.loads(found) for found in re.findall(r"^```json\n(.*?)^```", text, re.M | re.S)
+            + re.findall(r"--kv-transfer-config '(.*?)'", text, re.S)]
+
+
+@pytest.mark.parametrize(("name", "count"), [("README.md", 1), ("docs/vllm.md", 4)])
+def test_what_the_documents_show_is_accepted(name, count):
+    root = pathlib.Path(os.environ["CXLSPECKV_ROOT"])
+    shown = configurations((root / name).read_text(encoding="utf-8"))
+    assert len(shown) == count
+    for transfer in shown:
+        KVTransferConfig(**transfer)
+        options = transfer["kv_connector_extra_config"]
+        for tier in options.get("secondary_tiers", []):
+            assert hasattr(importlib.import_module(tier["module_path"]), tier["type"])
+            parse({key: tier[key] for key in tier.keys() - {"type", "module_path"}}, frozenset())
+        module = transfer.get("kv_connector_module_path") or options.get("spec_module_path")
+        if module:
+            name = options.get("spec_name") or transfer["kv_connector"]
+            assert hasattr(importlib.import_module(module), name)
+            parse(options)
 
 
 def engine_of(**changed):
