@@ -118,6 +118,7 @@ def test_await_leaves_the_loop_free(store, blocks, gate):
         await ticking
         assert ticks >= 5
         await store.load(blocks.keys, blocks.target)
+        assert asyncio.get_running_loop()._default_executor is None, "a thread has waited"
 
     asyncio.run(main())
     assert np.array_equal(blocks.plain, blocks.out)
@@ -146,6 +147,7 @@ def test_an_operation_of_another_thread_can_be_awaited(store, blocks, gate):
         assert not waiting.done()
         gate.opened.set()
         await waiting
+        assert asyncio.get_running_loop()._default_executor is not None  # no queue knew of it
 
     asyncio.run(main())
     assert store.match(blocks.keys) == 8
@@ -169,6 +171,7 @@ def test_many_at_once(store, layout):
     async def main():
         await asyncio.gather(*(store.save(b.keys, b.source)._finish() for b in several))
         await asyncio.gather(*(store.load(b.keys, b.target)._finish() for b in several))
+        assert asyncio.get_running_loop()._default_executor is None, "a thread has waited"
 
     asyncio.run(main())
     assert all(np.array_equal(b.plain, b.out) for b in several)
