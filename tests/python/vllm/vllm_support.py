@@ -157,6 +157,11 @@ def ours(tiers, **options):
             "kv_connector_extra_config": {"tiers": tiers} | options}
 
 
+def watched(transfer):
+    """The same over the store of watched.py."""
+    return transfer | {"kv_connector_module_path": "watched"}
+
+
 class EngineRun:
     """A run of engine_run.py in a process group of its own."""
 
