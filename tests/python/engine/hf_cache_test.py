@@ -133,12 +133,33 @@ def test_layers_can_be_prefetched_and_forgotten(model, tokenizer, cache):
     stock = DynamicCache(config=model.config)
     for one in (cache, stock):
         model(ids, past_key_values=one)
+    loads, load = [], cache.store.load
+
+    def counted(keys, places):
+        loads.append(keys)
+        return load(keys, places)
+
+    cache.store.load = counted
     cache.offload(0)
     cache.prefetch(7)
+    assert loads == [keys_of(cache, 7)]
+    cache.prefetch(7)  # is on its way
+    assert len(loads) == 1
     cache.offload(7)
-    cache.prefetch(len(cache))
+    cache.prefetch(7)
+    assert loads == [keys_of(cache, 7)] * 2
+    cache.prefetch(len(cache))  # the first again
+    assert loads[2:] == [keys_of(cache, 0)]
+    loads.clear()
     assert torch.equal(model(ids[:, :3], past_key_values=cache).logits,
                        model(ids[:, :3], past_key_values=stock).logits)
+    # Each layer once, the next one's while attention reads this one; the last brings the first.
+    assert loads == [keys_of(cache, layer) for layer in [*range(1, len(cache)), 0]]
+
+
+def keys_of(cache, layer):
+    """Of the blocks that are sealed."""
+    return b"".join(block.key for row in cache.layers[layer].rows for block in row)
 
 
 @torch.no_grad()
