@@ -93,6 +93,7 @@ void bind_blocks(py::module_& module);
 void bind_store(py::module_& module);
 void bind_operation(py::module_& module);
 void bind_sequence(py::module_& module);
+void bind_prefetcher(py::module_& module);
 void bind_codecs(py::module_& module);
 void bind_machine(py::module_& module);
 void bind_engine(py::module_& module);

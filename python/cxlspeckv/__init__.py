@@ -42,6 +42,7 @@ from cxlspeckv.errors import (
     Unsupported,
 )
 from cxlspeckv.operation import Operation
+from cxlspeckv.prefetcher import Prefetcher, PrefetchSource, PrefetchStats
 from cxlspeckv.sequence import Sequence
 from cxlspeckv.store import ABSENT, PENDING, BlockStore, remove_store
 
@@ -69,6 +70,9 @@ __all__ = [
     "NotFound",
     "Operation",
     "Pin",
+    "PrefetchSource",
+    "PrefetchStats",
+    "Prefetcher",
     "Sequence",
     "StepPlan",
     "TierStats",

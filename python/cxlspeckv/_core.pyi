@@ -240,6 +240,42 @@ class Sequence:
     @property
     def tokens(self) -> npt.NDArray[np.uint32]: ...
 
+class Prefetcher:
+    def __init__(
+        self,
+        store: Store,
+        learned: bool,
+        hinted: bool,
+        layout: int,
+        chunk_bytes: int,
+        most_in_flight: int,
+        learning_bytes: int,
+        hint_life: float,
+        unread_life: float,
+        sessions: int,
+        blocks: int,
+        bytes_per_second: list[float],
+        /,
+    ) -> None: ...
+    def close(self) -> None: ...
+    def finished(
+        self,
+        session: int,
+        keys: Keys,
+        input_tokens: int,
+        output_tokens: int,
+        brings_tool_result: bool,
+        stops_for_tool: bool,
+        calls_tool: bool,
+        sub_agent: bool,
+        /,
+    ) -> None: ...
+    def arrived(self, session: int, /) -> None: ...
+    def hint(self, session: int, eta: float, confidence: float, /) -> None: ...
+    def ended(self, session: int, /) -> None: ...
+    def advance(self) -> float: ...
+    def stats(self) -> dict[str, Any]: ...
+
 def codecs() -> tuple[str, ...]: ...
 def supports(codec: str, layout: BlockLayout, /) -> bool: ...
 def max_layer_bytes(codec: str, layout: BlockLayout, /) -> int: ...

@@ -1,0 +1,144 @@
+// Prefetchers. Any thread; a call keeps what it calls from ending meanwhile.
+#include "cxlspeckv/prefetcher.hpp"
+
+#include <limits>
+
+#include <pybind11/stl.h>
+
+#include "store.hpp"
+
+namespace speckv::python {
+namespace {
+
+class Stager final : public ChildOf {
+ public:
+  Stager(std::shared_ptr<Store> store, PrefetchOptions options)
+      : ChildOf(std::move(store)),
+        prefetcher_(value_of(
+            unlocked([&] { return Prefetcher::create(*open_->store, options); }))) {}
+  ~Stager() override { end(); }
+
+  void end() noexcept override {
+    SharedStore open = std::move(open_);
+    std::shared_ptr<Prefetcher> last = std::move(prefetcher_);
+    unlocked([&] { last.reset(); });
+  }
+
+  // Runs `body` without the GIL. Raises once it has ended.
+  template <class F>
+  auto run(F&& body) {
+    // Ends before the store that it is made of.
+    const SharedStore open = open_;
+    std::shared_ptr<Prefetcher> it = prefetcher_;
+    if (it == nullptr)
+      raise(Code::invalid_argument, "the prefetcher, or its store, is closed");
+    return unlocked([&] {
+      auto answer = body(*it);
+      it.reset();
+      return answer;
+    });
+  }
+
+ private:
+  std::shared_ptr<Prefetcher> prefetcher_;
+};
+
+// A time from 0 s on; there is no "for ever" here.
+std::chrono::nanoseconds life(double seconds) {
+  return duration(py::float_(seconds));
+}
+
+std::shared_ptr<Stager> create(std::shared_ptr<Store> store, bool learned, bool hinted,
+                               std::uint16_t layout, std::uint64_t chunk_bytes,
+                               std::uint64_t most_in_flight, std::uint64_t learning_bytes,
+                               double hint_life, double unread_life,
+                               std::uint32_t sessions, std::uint32_t blocks,
+                               std::vector<double> bytes_per_second) {
+  PrefetchOptions options;
+  options.learned = learned;
+  options.hinted = hinted;
+  options.layout = LayoutId{layout};
+  options.chunk_bytes = chunk_bytes;
+  options.most_in_flight = most_in_flight;
+  options.learning_bytes = learning_bytes;
+  options.hint_life = life(hint_life);
+  options.unread_life = life(unread_life);
+  options.sessions = sessions;
+  options.blocks = blocks;
+  options.bytes_per_second = std::move(bytes_per_second);
+  return std::make_shared<Stager>(std::move(store), std::move(options));
+}
+
+py::dict source_of(const PrefetchStats::Source& s) {
+  py::dict out;
+  out["chunks"] = s.chunks;
+  out["displaced"] = s.displaced;
+  out["staged"] = s.staged;
+  out["useful"] = s.useful;
+  out["late"] = s.late;
+  out["wasted"] = s.wasted;
+  out["unread"] = s.unread;
+  out["pauses"] = s.pauses;
+  return out;
+}
+
+py::dict stats_of(Stager& self) {
+  const PrefetchStats s = self.run([](Prefetcher& it) { return it.stats(); });
+  py::dict out;
+  out["learned"] = source_of(s.learned);
+  out["hinted"] = source_of(s.hinted);
+  out["in_flight"] = s.in_flight;
+  out["peak_in_flight"] = s.peak_in_flight;
+  out["sessions"] = s.sessions;
+  out["blocks"] = s.blocks;
+  out["failed"] = s.failed;
+  return out;
+}
+
+void finished(Stager& self, std::uint64_t session, const py::object& from,
+              std::uint32_t input_tokens, std::uint32_t output_tokens,
+              bool brings_tool_result, bool stops_for_tool, bool calls_tool,
+              bool sub_agent) {
+  const Keys keys(from);
+  const RequestFacts facts{.input_tokens = input_tokens,
+                           .output_tokens = output_tokens,
+                           .brings_tool_result = brings_tool_result,
+                           .stops_for_tool = stops_for_tool,
+                           .calls_tool = calls_tool,
+                           .sub_agent = sub_agent};
+  check(
+      self.run([&](Prefetcher& it) { return it.finished(session, keys.get(), facts); }));
+}
+
+double advance(Stager& self) {
+  const auto again = self.run([](Prefetcher& it) { return it.advance(); });
+  if (again == std::chrono::nanoseconds::max())
+    return std::numeric_limits<double>::infinity();
+  return std::chrono::duration<double>(again).count();
+}
+
+}  // namespace
+
+void bind_prefetcher(py::module_& module) {
+  py::class_<Stager, std::shared_ptr<Stager>>(module, "Prefetcher")
+      .def(py::init(&create))
+      .def("close", &Stager::end)
+      .def("finished", &finished)
+      .def("arrived",
+           [](Stager& self, std::uint64_t session) {
+             check(self.run([&](Prefetcher& it) { return it.arrived(session); }));
+           })
+      .def("hint",
+           [](Stager& self, std::uint64_t session, double eta, double confidence) {
+             check(self.run(
+                 [&](Prefetcher& it) { return it.hint(session, eta, confidence); }));
+           })
+      .def("ended",
+           [](Stager& self, std::uint64_t session) {
+             check(self.run([&](Prefetcher& it) { return it.ended(session); }));
+           })
+      .def("advance", &advance)
+      .def("stats", &stats_of);
+}
+
+}  // namespace speckv::python

@@ -1,0 +1,128 @@
+"""Prefetchers: hints, statistics, and what is refused with which exception."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+import cxlspeckv as kv
+
+COUNT = 4
+
+
+@pytest.fixture
+def tiers(layout):
+    with kv.BlockStore([layout], ["dram:256K", "soft:4M"]) as opened:
+        yield opened
+
+
+@pytest.fixture
+def below(tiers, layout):
+    """Keys of blocks that only the slow tier has: the fast one was full and held meanwhile."""
+    memory = np.zeros(layout.bytes, np.uint8)
+    where = [[tiers.attach(memory), 0, layout.bytes]]
+
+    def save(name):
+        key = kv.hash_key(name, b"")
+        tiers.save(key, where).wait()
+        return key
+
+    fillers, pins = [], []
+    while True:
+        fillers.append(save(b"filler %d" % len(fillers)))
+        if tiers.lookup(fillers[-1])[0] != 0:
+            break
+        pins.append(tiers.pin(fillers[-1]))
+    keys = [save(b"block %d" % n) for n in range(COUNT)]
+    assert list(tiers.lookup(keys)) == [1] * COUNT
+    for pin in pins:
+        pin.release()
+    tiers.erase(fillers)
+    return keys
+
+
+def until_idle(prefetcher):
+    """As an engine does that calls at each of its steps, for 30 s at most."""
+    give_up = time.monotonic() + 30
+    while time.monotonic() < give_up:
+        prefetcher.advance()
+        if prefetcher.stats().in_flight == 0:
+            return
+    raise AssertionError("a chunk was never finished")
+
+
+def test_what_is_hinted_is_there_when_its_session_comes(tiers, below, layout):
+    with kv.Prefetcher(tiers, learned=False, chunk_bytes=2 * layout.bytes) as prefetcher:
+        prefetcher.finished(5, below, input_tokens=64, output_tokens=5, calls_tool=True)
+        assert 0 < prefetcher.advance() < 1
+        assert list(tiers.lookup(below)) == [1] * COUNT
+        prefetcher.hint(5, eta=0.5)
+        until_idle(prefetcher)
+        assert list(tiers.lookup(below)) == [0] * COUNT
+        assert prefetcher.stats().hinted.unread == COUNT * layout.bytes
+        prefetcher.arrived(5)
+        stats = prefetcher.stats()
+        assert stats.hinted.useful == stats.hinted.staged == COUNT * layout.bytes
+        assert stats.hinted.chunks == 2 and stats.learned.chunks == 0 and stats.failed == 0
+        assert (stats.sessions, stats.blocks) == (1, COUNT)
+        assert stats.peak_in_flight == 2 * layout.bytes
+        prefetcher.ended(5)
+        assert prefetcher.stats().sessions == 0
+
+
+def test_off_is_off(tiers, below):
+    prefetcher = kv.Prefetcher(tiers, learned=False, hinted=False)
+    prefetcher.finished(1, below)
+    prefetcher.hint(1, 1)
+    prefetcher.arrived(1)
+    assert prefetcher.advance() == math.inf
+    assert prefetcher.stats().sessions == 0
+
+
+@pytest.mark.parametrize("wrong", [
+    {"layout": 1}, {"chunk_bytes": 0}, {"most_in_flight": 0}, {"learning_bytes": 0},
+    {"hint_life": -1.0}, {"unread_life": math.nan}, {"sessions": 0}, {"sessions": 65537},
+    {"blocks": 0}, {"bytes_per_second": [1e9]}, {"bytes_per_second": [1e9, -1]}])
+def test_options_that_make_no_sense_are_refused(tiers, wrong):
+    with pytest.raises(kv.InvalidArgument):
+        kv.Prefetcher(tiers, **wrong)
+
+
+def test_one_tier_has_nothing_to_stage(store):
+    with pytest.raises(kv.InvalidArgument, match="one tier"):
+        kv.Prefetcher(store)
+
+
+def test_calls_that_make_no_sense_are_refused(tiers, below):
+    prefetcher = kv.Prefetcher(tiers, blocks=COUNT - 1)
+    for call in (lambda: prefetcher.arrived(1), lambda: prefetcher.ended(1),
+                 lambda: prefetcher.hint(1, 1)):
+        with pytest.raises(kv.NotFound):
+            call()
+    with pytest.raises(kv.InvalidArgument):
+        prefetcher.finished(1, below)
+    prefetcher.finished(1, [])
+    for eta, confidence in ((-1, 1), (math.nan, 1), (math.inf, 1), (1, 1.5), (1, -0.5),
+                            (1, math.nan)):
+        with pytest.raises(kv.InvalidArgument):
+            prefetcher.hint(1, eta, confidence)
+    with pytest.raises(TypeError):
+        prefetcher.arrived(-1)
+    with pytest.raises(kv.InvalidArgument):
+        prefetcher.finished(1, b"no key")
+
+
+def test_calls_after_close_are_refused(tiers, below):
+    prefetcher = kv.Prefetcher(tiers)
+    prefetcher.finished(1, below)
+    prefetcher.close()
+    prefetcher.close()
+    ended = kv.Prefetcher(tiers)
+    tiers.close()
+    for it in (prefetcher, ended):
+        for call in (it.advance, it.stats, lambda it=it: it.arrived(1),
+                     lambda it=it: it.ended(1), lambda it=it: it.hint(1, 1),
+                     lambda it=it: it.finished(1, below)):
+            with pytest.raises(kv.InvalidArgument, match="closed"):
+                call()
