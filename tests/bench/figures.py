@@ -60,6 +60,7 @@ FIGURES = {
     "vllm_same_tokens_after_restart": ("vllm", 1, ">="),
     "vllm_kvq4_warm_against_raw": ("vllm", 0.9, ">="),
     "vllm_kvq4_ratio": ("vllm", 3.5, ">="),
+    "vllm_kvq4_kl": ("vllm", 0.1, "<="),  # nats
     "vllm_miss_cpu_share": ("vllm", 0.01, "<="),
     "step_doorbell_against_ping_pong": ("step_bench", 1.2, "<="),
     "guest_uring_against_null_blk_depth_1": ("guest", 1.0, "<="),
