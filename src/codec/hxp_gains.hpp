@@ -2,6 +2,7 @@
 // its K and V (internal). docs/block-format.md, "hxp". Encoders only.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 
 #include "codec/fixed_unit.hpp"
@@ -61,6 +62,7 @@ inline void predict_gains(const HxpShape& shape, const HxpPlace& place,
   // Of 2^-14 octaves; a unit's mean says nothing, since its step is free.
   constexpr std::int64_t kStep = std::int64_t{HxpShape::kGainStep} << 8;
   const std::int64_t tokens = shape.tokens;
+  assert(tokens > 0);
   const std::int64_t mean = (sum - ((sum % tokens) + tokens) % tokens) / tokens;
   for (std::uint32_t t = 0; t < shape.tokens; ++t) {
     const std::int64_t over = prediction[t] - mean + 8 * kStep;

@@ -32,7 +32,7 @@ constexpr std::array<std::int32_t, 257> quarter() noexcept {
   std::array<std::int32_t, 257> table{};
   for (std::size_t i = 0; i < table.size(); ++i) {
     const double x = 1.57079632679489661923 * static_cast<double>(i) / 256;
-    table[i] = static_cast<std::int32_t>(sine(x) * (1 << kSineBits) + 0.5);
+    table[i] = (static_cast<std::int32_t>(sine(x) * (2 << kSineBits)) + 1) / 2;
   }
   return table;
 }
