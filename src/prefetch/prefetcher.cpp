@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "cxlspeckv/guarded.hpp"
+
 #include "predict/return_predictor.hpp"
 #include "prefetch/prefetcher_impl.hpp"
 
@@ -325,33 +327,43 @@ Prefetcher::~Prefetcher() = default;
 
 Result<std::unique_ptr<Prefetcher>> Prefetcher::create(BlockStore& store,
                                                        PrefetchOptions options) {
-  if (Status checked = check(store, options); !checked.ok()) return checked;
-  std::unique_ptr<predict::ReturnPredictor> predictor;
-  if (options.learned) {
-    auto made = predict::make_return_predictor({.sessions = options.sessions});
-    if (!made) return made.error();
-    predictor = *std::move(made);
-  }
-  const auto views = views_of(store, options);
-  return std::unique_ptr<Prefetcher>(new Prefetcher(
-      std::make_unique<Impl>(store, std::move(options), views, std::move(predictor))));
+  return guarded([&]() -> Result<std::unique_ptr<Prefetcher>> {
+    if (Status checked = check(store, options); !checked.ok()) return checked;
+    std::unique_ptr<predict::ReturnPredictor> predictor;
+    if (options.learned) {
+      auto made = predict::make_return_predictor({.sessions = options.sessions});
+      if (!made) return made.error();
+      predictor = *std::move(made);
+    }
+    const auto views = views_of(store, options);
+    return std::unique_ptr<Prefetcher>(new Prefetcher(
+        std::make_unique<Impl>(store, std::move(options), views, std::move(predictor))));
+  });
 }
 
 Status Prefetcher::finished(std::uint64_t session, std::span<const BlockKey> chain,
                             const RequestFacts& facts) {
-  return impl_->off() ? Status() : impl_->finished(session, chain, facts);
+  return guarded(
+      [&] { return impl_->off() ? Status() : impl_->finished(session, chain, facts); });
 }
 Status Prefetcher::arrived(std::uint64_t session) {
-  return impl_->off() ? Status() : impl_->arrived(session);
+  return guarded([&] { return impl_->off() ? Status() : impl_->arrived(session); });
 }
 Status Prefetcher::hint(std::uint64_t session, double eta, double confidence) {
-  return impl_->off() ? Status() : impl_->hint(session, eta, confidence);
+  return guarded(
+      [&] { return impl_->off() ? Status() : impl_->hint(session, eta, confidence); });
 }
 Status Prefetcher::ended(std::uint64_t session) {
-  return impl_->off() ? Status() : impl_->ended(session);
+  return guarded([&] { return impl_->off() ? Status() : impl_->ended(session); });
 }
 std::chrono::nanoseconds Prefetcher::advance() {
-  return impl_->off() ? std::chrono::nanoseconds::max() : impl_->advance();
+  if (impl_->off()) return std::chrono::nanoseconds::max();
+  std::chrono::nanoseconds wait = std::chrono::milliseconds(1);  // where memory is short
+  (void)guarded([&] {
+    wait = impl_->advance();
+    return Code::ok;
+  });
+  return wait;
 }
 PrefetchStats Prefetcher::stats() const {
   return impl_->stats();

@@ -107,8 +107,8 @@ void Prefetcher::Impl::begin() {
       const MutexLock lock(mutex_);
       Lane& lane = lanes_[t];
       if (!lane.busy || lane.begun || lane.beginning) continue;
-      lane.beginning = true;
       keys = lane.keys;
+      lane.beginning = true;
       to = lane.chunk.to;
     }
     Operation operation = promote(

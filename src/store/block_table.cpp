@@ -382,15 +382,18 @@ void BlockTable::list_keys(std::uint32_t number, std::vector<BlockKey>& keys) {
     keys.push_back(mapping_.entry(e).key);
 }
 
-void BlockTable::list_keys_of(std::uint16_t tenant, std::vector<BlockKey>& keys) {
-  for (std::uint32_t s = 0; s < kShards; ++s) {
-    std::vector<std::uint32_t> entries;
-    const Index::Shard shard(index_, s);
-    shard.list(entries);
-    for (const std::uint32_t e : entries) {
-      if (mapping_.entry(e).tenant == tenant) keys.push_back(mapping_.entry(e).key);
-    }
+bool BlockTable::next_key_of(std::uint16_t tenant, std::uint32_t number,
+                             std::uint32_t& next, BlockKey& key) {
+  const Index::Shard shard(index_, number);
+  const std::uint32_t first = number * mapping_.plan().shard_entries;
+  while (next < mapping_.shard(number).bump.load(std::memory_order_relaxed)) {
+    const Entry& entry = mapping_.entry(first + next++);
+    if (entry.used.load(std::memory_order_relaxed) == 0 || entry.tenant != tenant)
+      continue;
+    key = entry.key;
+    return true;
   }
+  return false;
 }
 
 }  // namespace speckv

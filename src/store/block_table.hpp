@@ -123,7 +123,10 @@ class BlockTable {
   void distrust(std::size_t layouts);
   // The keys of every block of one shard, appended.
   void list_keys(std::uint32_t shard, std::vector<BlockKey>& keys);
-  void list_keys_of(std::uint16_t tenant, std::vector<BlockKey>& keys);
+  // The first key of the tenant's from place `next` of the shard on, and `next` beyond
+  // it; false if there is none.
+  bool next_key_of(std::uint16_t tenant, std::uint32_t shard, std::uint32_t& next,
+                   BlockKey& key);
 
   Mapping& mapping() const noexcept { return mapping_; }
   const Index& index() const noexcept { return index_; }

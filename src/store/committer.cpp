@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "cxlspeckv/guarded.hpp"
+
 namespace speckv {
 namespace {
 
@@ -19,30 +21,42 @@ Committer::Committer(BlockTable& table, Services& services, std::uint32_t tier,
       tier_(table.tier(tier)),
       pool_(pool),
       region_(region),
-      buffer_(buffer),
-      is_dirty_(tier_.geometry.nodes / kRecordsPerPage + 1) {}
+      buffer_(buffer) {
+  const std::size_t pages = tier_.geometry.nodes / kRecordsPerPage + 1;
+  pages_.reserve(pages);
+  const MutexLock lock(mutex_);
+  dirty_.reserve(pages);
+  is_dirty_.resize(pages);
+}
 
-void Committer::mark(std::uint32_t node) {
-  const std::uint32_t page = node / kRecordsPerPage;
+// Into memory that was reserved for every page there is.
+void Committer::mark(std::uint32_t page) noexcept {
   if (is_dirty_[page] != 0) return;
   is_dirty_[page] = 1;
   dirty_.push_back(page);
 }
 
-void Committer::published(std::uint32_t node, std::uint64_t bytes) {
+void Committer::published(std::uint32_t node, std::uint64_t bytes) noexcept {
   const MutexLock lock(mutex_);
-  if (published_.empty()) oldest_ = services_.clock->now();
+  if (!std::exchange(any_published_, true)) oldest_ = services_.clock->now();
   gathered_ += bytes;
-  published_.push_back(node);
+  mark(node / kRecordsPerPage);
 }
 
-void Committer::quarantine(std::uint32_t node) {
+void Committer::quarantine(std::uint32_t node) noexcept {
   const MutexLock lock(mutex_);
-  quarantined_.push_back(node);
+  tier_.node(node).next = std::exchange(quarantined_, node);
+  mark(node / kRecordsPerPage);
 }
 
-void Committer::add(std::shared_ptr<OperationState> op, std::size_t index) {
-  waiting_.push_back({std::move(op), index});
+void Committer::add(std::shared_ptr<OperationState> op, std::size_t index) noexcept {
+  if (const Code kept = guarded([&] {
+        waiting_.push_back({op, index});
+        return Code::ok;
+      });
+      kept != Code::ok) {
+    op->finish(index, kept);
+  }
 }
 
 void Committer::refuse(Code code) {
@@ -67,9 +81,9 @@ Clock::time_point Committer::release_overdue(Clock::time_point now) {
 }
 
 bool Committer::has_work() {
-  if (!dirty_.empty() || !waiting_.empty()) return true;
+  if (!waiting_.empty()) return true;
   const MutexLock lock(mutex_);
-  return !published_.empty() || !quarantined_.empty();
+  return !dirty_.empty();
 }
 
 bool Committer::due(bool hurry) {
@@ -77,7 +91,7 @@ bool Committer::due(bool hurry) {
   if (hurry) return true;
   const MutexLock lock(mutex_);
   return gathered_ >= kGroupBytes ||
-         (!published_.empty() && services_.clock->now() - oldest_ >= kGroupAge);
+         (any_published_ && services_.clock->now() - oldest_ >= kGroupAge);
 }
 
 bool Committer::begin(Sender& sender) SPECKV_UNCHECKED {
@@ -87,18 +101,14 @@ bool Committer::begin(Sender& sender) SPECKV_UNCHECKED {
   if (!tier_.header().commit.try_lock(table_.mapping().self(), stolen)) return false;
   {
     const MutexLock lock(mutex_);
-    cleared_.swap(quarantined_);
-    for (const std::uint32_t node : published_)
-      mark(node);
-    published_.clear();
+    cleared_ = std::exchange(quarantined_, kNone);
+    any_published_ = false;
     gathered_ = 0;
+    pages_.swap(dirty_);
+    for (const std::uint32_t page : pages_)
+      is_dirty_[page] = 0;
   }
-  for (const std::uint32_t node : cleared_)
-    mark(node);
-  pages_.swap(dirty_);
   std::sort(pages_.begin(), pages_.end());
-  for (const std::uint32_t page : pages_)
-    is_dirty_[page] = 0;
   committing_.swap(waiting_);
   running_ = true;
   ++serial_;
@@ -171,9 +181,11 @@ void Committer::finish() SPECKV_UNCHECKED {
   }
   tier_.header().commit.unlock();
   running_ = false;
-  for (const std::uint32_t node : cleared_)
+  for (std::uint32_t node = std::exchange(cleared_, kNone), next = kNone; node != kNone;
+       node = next) {
+    next = tier_.node(node).next;
     table_.release_quarantined(tier_.number, node);
-  cleared_.clear();
+  }
   for (const Waiting& waiting : committing_)
     waiting.op->finish(waiting.index, Code::ok);
   committing_.clear();
@@ -189,13 +201,16 @@ void Committer::fail(Code code) SPECKV_UNCHECKED {
   tier_.header().commit.unlock();
   running_ = false;
   stragglers_ += std::exchange(outstanding_, 0);
-  for (const std::uint32_t page : pages_)
-    mark(page * kRecordsPerPage);
   {
     const MutexLock lock(mutex_);
-    quarantined_.insert(quarantined_.end(), cleared_.begin(), cleared_.end());
+    for (const std::uint32_t page : pages_)
+      mark(page);
+    for (std::uint32_t node = std::exchange(cleared_, kNone), next = kNone; node != kNone;
+         node = next) {
+      next = std::exchange(tier_.node(node).next, quarantined_);
+      quarantined_ = node;
+    }
   }
-  cleared_.clear();
   for (const Waiting& waiting : committing_)
     waiting.op->finish(waiting.index, code);
   committing_.clear();

@@ -1,7 +1,9 @@
 // store/committer.hpp -- group commits of a persistent tier: records, then one flush.
 //
 // What was written since the last commit is reported saved only after the flush; what was
-// given up becomes free only after it. One thread, the mover's; quarantine() from any.
+// given up becomes free only after it. One thread, the mover's; published() and
+// quarantine() from any. Neither needs memory: what is due are bits, what is given up is
+// linked through its nodes.
 #pragma once
 
 #include <cstdint>
@@ -31,11 +33,13 @@ class Committer {
             Segment region, MutableBytes buffer);
 
   // A slot was filled: its record is due. Any thread.
-  void published(std::uint32_t node, std::uint64_t bytes) SPECKV_EXCLUDES(mutex_);
+  void published(std::uint32_t node, std::uint64_t bytes) noexcept
+      SPECKV_EXCLUDES(mutex_);
   // A slot was given up: it is free once its record is cleared. Any thread.
-  void quarantine(std::uint32_t node) SPECKV_EXCLUDES(mutex_);
-  // `op` is finished by the commit that covers all that was published before.
-  void add(std::shared_ptr<OperationState> op, std::size_t index);
+  void quarantine(std::uint32_t node) noexcept SPECKV_EXCLUDES(mutex_);
+  // `op` is finished by the commit that covers all that was published before; now, with
+  // no_space, if there is no memory to remember it.
+  void add(std::shared_ptr<OperationState> op, std::size_t index) noexcept;
   // Answers operations whose deadline has passed; when the next one does.
   Clock::time_point release_overdue(Clock::time_point now);
   // The tier is fenced: nobody is to wait for it.
@@ -61,7 +65,7 @@ class Committer {
     std::shared_ptr<OperationState> op;
     std::size_t index = 0;
   };
-  void mark(std::uint32_t node);
+  void mark(std::uint32_t page) noexcept SPECKV_REQUIRES(mutex_);
   void send_pages(Sender& sender);
   void finish();
   std::uint64_t next_tag() noexcept;
@@ -73,15 +77,14 @@ class Committer {
   Segment region_;
   MutableBytes buffer_;
 
-  std::vector<std::uint32_t> dirty_;    // pages of the next commit
-  std::vector<std::uint8_t> is_dirty_;  // by page
-  std::vector<Waiting> waiting_;        // of the next commit
+  std::vector<Waiting> waiting_;  // of the next commit
 
   std::uint64_t next_tag_ = 0;
   bool running_ = false, flushing_ = false;
   std::uint32_t outstanding_ = 0, stragglers_ = 0;
   Code result_ = Code::ok;
-  std::vector<std::uint32_t> pages_, cleared_;  // of the running one
+  std::vector<std::uint32_t> pages_;  // of the running one
+  std::uint32_t cleared_ = kNone;     // given up before it; linked by Node::next
   std::size_t sent_ = 0;
   std::uint64_t serial_ =
       0;  // tells stragglers of a failed commit from the present one's
@@ -89,8 +92,10 @@ class Committer {
   Clock::time_point deadline_{};
 
   Mutex mutex_;
-  std::vector<std::uint32_t> published_ SPECKV_GUARDED_BY(mutex_);
-  std::vector<std::uint32_t> quarantined_ SPECKV_GUARDED_BY(mutex_);
+  std::vector<std::uint32_t> dirty_ SPECKV_GUARDED_BY(mutex_);    // pages of the next one
+  std::vector<std::uint8_t> is_dirty_ SPECKV_GUARDED_BY(mutex_);  // by page
+  std::uint32_t quarantined_ SPECKV_GUARDED_BY(mutex_) = kNone;   // linked by Node::next
+  bool any_published_ SPECKV_GUARDED_BY(mutex_) = false;
   std::uint64_t gathered_ SPECKV_GUARDED_BY(mutex_) = 0;  // bytes published
   Clock::time_point oldest_ SPECKV_GUARDED_BY(mutex_){};
 };

@@ -21,9 +21,14 @@ bool CompletionQueue::wait(std::chrono::nanoseconds at_most) {
 }
 
 void CompletionQueue::push(const Entry& entry) {
+  std::list<Entry> one{entry};
+  push(one);
+}
+
+void CompletionQueue::push(std::list<Entry>& one) noexcept {
   {
     const std::lock_guard lock(mutex_);
-    entries_.push_back(entry);
+    entries_.splice(entries_.end(), one);
   }
   filled_.notify_one();
   if (notify_ != nullptr) notify_(context_);

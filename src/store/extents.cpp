@@ -1,9 +1,10 @@
 #include "store/extents.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
-#include <vector>
+#include <utility>
 
 namespace speckv {
 namespace {
@@ -182,28 +183,59 @@ Node& Extents::claim(std::uint32_t index) noexcept {
   return nodes_[index];
 }
 
-std::uint32_t Extents::rebuild(std::uint32_t units) {
-  std::vector<std::uint32_t> used;
-  const std::uint32_t records = std::min(header_.bump.load(), node_count_);
-  for (std::uint32_t n = 0; n < records; ++n) {
-    if (holds_bytes(state_of(nodes_[n]))) used.push_back(n);
+// Two lists, linked by `after` and in the order of their offsets, become one.
+std::uint32_t Extents::merge(std::uint32_t a, std::uint32_t b) noexcept {
+  std::uint32_t first = kNone;
+  std::uint32_t* end = &first;
+  while (a != kNone && b != kNone) {
+    std::uint32_t& lower = nodes_[b].offset < nodes_[a].offset ? b : a;
+    *end = lower;
+    end = &nodes_[lower].after;
+    lower = *end;
   }
-  std::sort(used.begin(), used.end(), [this](std::uint32_t a, std::uint32_t b) {
-    return nodes_[a].offset < nodes_[b].offset;
-  });
-  std::uint32_t dropped = 0, end = 0;
-  std::vector<std::uint32_t> kept;
-  for (const std::uint32_t n : used) {
-    const Node& node = nodes_[n];
+  *end = a != kNone ? a : b;
+  return first;
+}
+
+// The nodes that hold bytes, linked by `after` in the order of their offsets: sorted in
+// place, because whoever finds the lock of a dead process must not fail.
+std::uint32_t Extents::used_by_place(std::uint32_t records) noexcept {
+  constexpr std::size_t kRuns = 32;
+  std::array<std::uint32_t, kRuns> runs;  // the i-th is empty, or has 2^i nodes
+  runs.fill(kNone);
+  for (std::uint32_t n = 0; n < records; ++n) {
+    if (!holds_bytes(state_of(nodes_[n]))) continue;
+    std::uint32_t run = n;
+    nodes_[n].after = kNone;
+    std::size_t i = 0;
+    for (; i + 1 < kRuns && runs[i] != kNone; ++i)
+      run = merge(std::exchange(runs[i], kNone), run);
+    runs[i] = merge(runs[i], run);
+  }
+  std::uint32_t all = kNone;
+  for (const std::uint32_t run : runs)
+    all = merge(run, all);
+  return all;
+}
+
+std::uint32_t Extents::rebuild(std::uint32_t units) noexcept {
+  const std::uint32_t records = std::min(header_.bump.load(), node_count_);
+  std::uint32_t dropped = 0, end = 0, kept = kNone;
+  std::uint32_t* kept_end = &kept;
+  for (std::uint32_t n = used_by_place(records), next = kNone; n != kNone; n = next) {
+    Node& node = nodes_[n];
+    next = node.after;
     if (node.offset < end || node.units == 0 || node.units > units ||
         node.offset > units - node.units) {
-      set_state(nodes_[n], NodeState::unused);
+      set_state(node, NodeState::unused);
       ++dropped;
       continue;
     }
     end = node.offset + node.units;
-    kept.push_back(n);
+    *kept_end = n;
+    kept_end = &node.after;
   }
+  *kept_end = kNone;
   // Records that hold nothing go to the unused list, then gaps take from it.
   header_.units = units;
   header_.bump = records;
@@ -233,7 +265,8 @@ std::uint32_t Extents::rebuild(std::uint32_t units) {
     set_state(nodes_[gap], NodeState::free);
     list_insert(gap);
   };
-  for (const std::uint32_t n : kept) {
+  for (std::uint32_t n = kept, next = kNone; n != kNone; n = next) {
+    next = nodes_[n].after;
     fill_gap(nodes_[n].offset);
     link(n);
     header_.used_units += nodes_[n].units;

@@ -34,8 +34,8 @@ class Extents {
 
   // Derives neighbours, free extents and free lists from the nodes that are neither
   // unused nor free. Overlapping or overlong ones, which only damage can make, are set
-  // unused and counted. Allocates.
-  std::uint32_t rebuild(std::uint32_t units);
+  // unused and counted.
+  std::uint32_t rebuild(std::uint32_t units) noexcept;
 
   std::uint32_t used_units() const noexcept { return header_.used_units; }
 
@@ -50,6 +50,8 @@ class Extents {
   std::uint32_t find_fit(std::uint32_t units) const noexcept;
   void split(std::uint32_t node, std::uint32_t units) noexcept;
   void absorb_next(std::uint32_t node) noexcept;
+  std::uint32_t merge(std::uint32_t a, std::uint32_t b) noexcept;
+  std::uint32_t used_by_place(std::uint32_t records) noexcept;
 
   ExtentHeader& header_;
   Node* nodes_;

@@ -14,6 +14,8 @@ struct BlockStore::Impl final : BlockTable::Listener, Mover::Router {
   ~Impl();
 
   // ---- the calling thread's side of the operations (store.cpp)
+  Operation transfer(std::span<const BlockTransfer> blocks,
+                     const TransferOptions& options, bool saving);
   std::shared_ptr<OperationState> begin(std::span<const BlockTransfer> blocks,
                                         const TransferOptions& options, bool saving);
   Code refusal(const OperationState& op, std::size_t index) const;
@@ -37,6 +39,7 @@ struct BlockStore::Impl final : BlockTable::Listener, Mover::Router {
   // Pins every key's plain copy in tier 0, bringing up what is elsewhere (sequence.cpp).
   Code hold_in_fastest(std::span<const BlockKey> keys, std::vector<Copy>& pins,
                        std::uint16_t layout_id);
+  Status flush();
   std::uint32_t persistent_tier() const noexcept;  // tier count if none answers
   Status no_persistent_tier() const;               // why there is none
 

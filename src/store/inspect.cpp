@@ -6,6 +6,8 @@
 #include <cstring>
 #include <memory>
 
+#include "cxlspeckv/guarded.hpp"
+
 #include "store/mapping.hpp"
 #include "store/tier_state.hpp"
 
@@ -22,16 +24,7 @@ std::unique_ptr<Record> record_at(Bytes front, std::uint64_t offset) {
   return record;
 }
 
-}  // namespace
-
-std::size_t index_front_bytes() noexcept {
-  MappingPlan plan;
-  plan.tiers = kMaxTiers;
-  plan.lay_out();
-  return plan.tenants;  // which lie behind the tiers
-}
-
-Result<StoreInfo> inspect_index(Bytes front) {
+Result<StoreInfo> inspect(Bytes front) {
   const Status wrong{Code::corrupted, "not a block index of this version"};
   if (front.size() < index_front_bytes()) return wrong;
   const auto header = record_at<MappingHeader>(front, 0);
@@ -59,6 +52,19 @@ Result<StoreInfo> inspect_index(Bytes front) {
     told.stats.used = extents.used_units * tier->unit;
   }
   return info;
+}
+
+}  // namespace
+
+std::size_t index_front_bytes() noexcept {
+  MappingPlan plan;
+  plan.tiers = kMaxTiers;
+  plan.lay_out();
+  return plan.tenants;  // which lie behind the tiers
+}
+
+Result<StoreInfo> inspect_index(Bytes front) {
+  return guarded([&] { return inspect(front); });
 }
 
 }  // namespace speckv

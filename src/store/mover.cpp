@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "cxlspeckv/guarded.hpp"
+
 namespace speckv {
 namespace {
 
@@ -15,6 +17,8 @@ constexpr std::size_t kStagingBytes = 32ULL << 20;
 constexpr std::size_t kMaxTasks = 32, kMinTasks = 2;
 constexpr std::size_t kCommitPages = 64;
 constexpr std::size_t kDemotions = 8;  // at a time
+// Transfers that a full queue has not taken: of the tasks, a commit, and some probes.
+constexpr std::size_t kUnsent = kMaxTasks + kCommitPages + 8;
 constexpr std::uint64_t kProbeTag = Committer::kTag - 1;
 
 }  // namespace
@@ -62,7 +66,9 @@ Status Mover::set_up(Pool* pool) {
     tasks_[i].staging = memory_.subspan(i * (slot + header), slot);
     tasks_[i].header = memory_.subspan(i * (slot + header) + slot, header);
   }
+  to_submit_.reserve(kUnsent);
   if (Status s = tier_.device->attach(kStaging, memory_); !s.ok()) return s;
+  attached_ = true;
   auto queue = tier_.device->open_queue(kMaxTasks + kCommitPages + 8);
   if (!queue) return queue.error();
   queue_ = *std::move(queue);
@@ -92,10 +98,8 @@ Mover::~Mover() {
     stop();
     join();
   }
-  if (queue_ != nullptr) {
-    queue_.reset();  // waits for what it accepted, so the staging memory is ours again
-    (void)tier_.device->detach(kStaging);
-  }
+  queue_.reset();  // waits for what it accepted, so the staging memory is ours again
+  if (attached_) (void)tier_.device->detach(kStaging);
   for (Task& task : tasks_) {
     if (task.step == Task::Step::lost) lost(task);
   }
@@ -112,11 +116,11 @@ bool Mover::post(Job& job) {
   return true;
 }
 
-void Mover::published(std::uint32_t node, std::uint64_t bytes) {
+void Mover::published(std::uint32_t node, std::uint64_t bytes) noexcept {
   committer_->published(node, bytes);
 }
 
-void Mover::quarantine(std::uint32_t node) {
+void Mover::quarantine(std::uint32_t node) noexcept {
   committer_->quarantine(node);
 }
 
@@ -171,9 +175,25 @@ void Mover::take_inbox() {
   }
   for (Job& job : taken_) {
     if (job.op != nullptr) soonest_ = std::min(soonest_, job.op->deadline);
-    waiting_.push_back(std::move(job));
+    (void)set_aside(job);
   }
   taken_.clear();
+}
+
+// Puts a job where it waits; without memory for that it ends here.
+bool Mover::set_aside(Job& job) {
+  static_assert(std::is_nothrow_move_constructible_v<Job>);  // or it would be lost
+  const Code kept = guarded([&] {
+    waiting_.push_back(std::move(job));
+    return Code::ok;
+  });
+  if (kept != Code::ok) end(job, kept);
+  return kept == Code::ok;
+}
+
+// To the mover of `tier`; busy, or no_space, if that cannot take it now.
+Code Mover::hand_over(Job& job, std::uint32_t tier) {
+  return guarded([&] { return router_.post(tier, job) ? Code::ok : Code::busy; });
 }
 
 void Mover::start_jobs() {
@@ -182,7 +202,7 @@ void Mover::start_jobs() {
     if (!tier_.memory && idle_task() == nullptr) return;
     Job job = std::move(waiting_.front());
     waiting_.pop_front();
-    if (begin(job) == Started::later) waiting_.push_back(std::move(job));
+    if (begin(job) == Started::later) (void)set_aside(job);
   }
 }
 
@@ -224,7 +244,7 @@ void Mover::start_demotions() {
       if (found == BlockTable::Demotion::freed) continue;
       job.key = job.source.key;
       ++demoting_;
-      waiting_.push_back(std::move(job));
+      if (!set_aside(job)) return;
     }
   }
 }
@@ -281,9 +301,10 @@ void Mover::fence(Code code) {
     if (committer_->running()) committer_->fail(code);
     committer_->refuse(code);
   }
-  services_.say(LogLevel::error, "tier " + tier_.name + " is fenced after " +
-                                     std::string(to_string(code)) +
-                                     ": its blocks are misses");
+  services_.say(LogLevel::error, [&] {
+    return "tier " + tier_.name + " is fenced after " + std::string(to_string(code)) +
+           ": its blocks are misses";
+  });
   services_.emit(Event::Kind::fence, {}, number_, 0);
 }
 
@@ -291,6 +312,10 @@ void Mover::probe() {
   const Clock::time_point now = services_.clock->now();
   if (breaker_.probe_is_overdue(now)) breaker_.probe_failed(now);
   if (!breaker_.should_probe(now, tier_.device->info().timeout)) return;
+  if (to_submit_.size() == kUnsent) {  // earlier probes have not even left
+    breaker_.probe_failed(now);
+    return;
+  }
   send({Transfer::Op::read, tier_.geometry.data_offset, probe_, kProbeTag});
 }
 
@@ -304,7 +329,7 @@ void Mover::probed(Code code) {
   }
   breaker_.close(services_.clock->now());
   tier_.set_fenced(false);
-  services_.say(LogLevel::info, "tier " + tier_.name + " answers again");
+  services_.say(LogLevel::info, [&] { return "tier " + tier_.name + " answers again"; });
 }
 
 std::size_t Mover::lost_tasks() const {
@@ -351,7 +376,7 @@ void Mover::release_overdue() {
     if (passed(job)) {
       end(job, Code::timed_out);
     } else {
-      waiting_.push_back(std::move(job));
+      (void)set_aside(job);
     }
   }
   for (Task& task : tasks_) {

@@ -44,11 +44,12 @@ class Mover final : private Committer::Sender {
   // Takes no more; then join() finishes what has an operation, drops hints, and commits.
   void stop() noexcept;
   void join();
-  // False: the inbox is full, and the job is untouched. Hints get half of it.
+  // False: the inbox is full, and the job is untouched. Hints get half of it. Without
+  // memory for the inbox std::bad_alloc, the job untouched.
   bool post(Job& job) SPECKV_EXCLUDES(inbox_mutex_);
   void wake() noexcept { queue_->wake(); }
-  void published(std::uint32_t node, std::uint64_t bytes);
-  void quarantine(std::uint32_t node);
+  void published(std::uint32_t node, std::uint64_t bytes) noexcept;
+  void quarantine(std::uint32_t node) noexcept;
   void hurry() noexcept {
     hurry_.store(true);
     queue_->wake();
@@ -77,6 +78,8 @@ class Mover final : private Committer::Sender {
   void run();
   bool finished();
   void take_inbox();
+  bool set_aside(Job& job);
+  Code hand_over(Job& job, std::uint32_t tier);
   void start_jobs();
   void start_demotions();
   void start_commit();
@@ -130,8 +133,9 @@ class Mover final : private Committer::Sender {
   std::vector<Task> tasks_;
   std::size_t running_ = 0;
   CodingScratch scratch_;
+  bool attached_ = false;  // memory_, to the device
   std::unique_ptr<Queue> queue_;
-  std::vector<Transfer> to_submit_;
+  std::vector<Transfer> to_submit_;  // reserved for all that can wait at once
   std::unique_ptr<Committer> committer_;
   bool commit_wanted_ = false;
   std::atomic<bool> hurry_{false};  // the same, asked for by others

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "cxlspeckv/guarded.hpp"
+
 #include "store/mover.hpp"
 
 namespace speckv {
@@ -56,11 +58,12 @@ Mover::Started Mover::begin(Job& job) {
 
 // To the mover of `tier`; a full inbox there makes the job wait here.
 void Mover::forward(Job& job, std::uint32_t tier) {
-  if (router_.post(tier, job)) return;
-  if (stop_.load() || job.op == nullptr) {
-    end(job, Code::busy);
+  const Code code = hand_over(job, tier);
+  if (code == Code::ok) return;
+  if (stop_.load() || job.op == nullptr || code != Code::busy) {
+    end(job, code);
   } else {
-    waiting_.push_back(std::move(job));
+    (void)set_aside(job);
   }
 }
 
@@ -73,7 +76,7 @@ void Mover::pass_down(Job& job, Code why) {
     if (table_.tier(t).fenced() || table_.tier(t).admission != Admission::always)
       continue;
     job.target = t;
-    if (router_.post(t, job)) return;
+    if (hand_over(job, t) == Code::ok) return;
   }
   tier_.counters().saves_dropped.fetch_add(1, std::memory_order_relaxed);
   end(job, why);
@@ -117,6 +120,11 @@ Mover::Started Mover::begin_save(Job& job) {
   const std::uint64_t frame =
       encode_block(layout, codecs, job.key, block.first_position, services_.profile,
                    job.op->memory(job.index), out, scratch_);
+  if (frame == 0) {
+    table_.abandon(target);
+    pass_down(job, Code::no_space);
+    return Started::done;
+  }
   if (task != nullptr) return write(job, target, frame, *task);
   tier_.counters().bytes_written.fetch_add(frame, std::memory_order_relaxed);
   const Code published = table_.publish(target, frame);
@@ -182,7 +190,7 @@ void Mover::written(Task& task) {
                            : Event::Kind::promote,
                  target.key, number_, frame, target.order);
   if (moved && waits_for_commit(job) && !job.saving) {
-    waiting_.push_back(std::move(job));
+    (void)set_aside(job);
   } else if (tier_.fenced()) {
     end(job, Code::io_error);
   } else if (committer_ != nullptr && (!moved || job.saving)) {
@@ -236,6 +244,11 @@ Mover::Started Mover::begin_load(Job& job) {
   }
   if (table_.tier(copy.tier).memory) {
     const Code code = load_mapped(job, copy);
+    if (code == Code::no_space) {
+      table_.unpin(copy);
+      end(job, code);
+      return Started::done;
+    }
     if (code != Code::ok) {
       note_corrupted(job, copy);
       return begin_load(job);  // another tier may have it; each round takes one away
@@ -314,15 +327,21 @@ void Mover::landed(Task& task) {
   Job job = std::move(task.job);
   const Bytes frame = task.staging.first(copy.frame_bytes);
   const bool here = table_.tier(job.target).memory;
-  Started started = here ? fill(job, frame) : Started::later;
+  const Started started = here ? fill(job, frame) : Started::later;
+  Code carried = Code::ok;
   if (started == Started::later && job.source.node != kNone) {  // else it was corrupted
-    job.carried.assign(frame.begin(), frame.end());
+    carried = guarded([&] {
+      job.carried.assign(frame.begin(), frame.end());
+      return Code::ok;
+    });
   }
   task.step = Task::Step::idle;
   --running_;
   if (started != Started::later) return;
-  if (here) {
-    waiting_.push_back(std::move(job));
+  if (carried != Code::ok) {
+    end(job, carried);
+  } else if (here) {
+    (void)set_aside(job);
   } else {
     forward(job, job.target);
   }
@@ -343,9 +362,14 @@ void Mover::decode(Task& task) {
                                        &job.op->blocks[job.index].layers_ready, scratch_);
   task.step = Task::Step::idle;
   --running_;
+  if (code == Code::no_space) {
+    table_.unpin(copy);
+    end(job, code);
+    return;
+  }
   if (code != Code::ok) {
     note_corrupted(job, copy);
-    waiting_.push_back(std::move(job));  // another tier may have it
+    (void)set_aside(job);  // another tier may have it
     return;
   }
   table_.touch(copy);

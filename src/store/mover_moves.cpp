@@ -144,6 +144,11 @@ Mover::Started Mover::fill(Job& job, Bytes frame) {
                                : task->staging;
   code =
       transcode(layout, job.key, frame, codecs, services_.profile, out, bytes, scratch_);
+  if (code == Code::no_space) {
+    table_.abandon(target);
+    end(job, code);
+    return Started::done;
+  }
   if (code != Code::ok) {
     table_.abandon(target);
     note_corrupted(job, std::exchange(job.source, Copy{}));

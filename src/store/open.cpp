@@ -5,6 +5,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "cxlspeckv/guarded.hpp"
+
 #include "base/endian.hpp"
 #include "codec/profile.hpp"
 #include "store/impl.hpp"
@@ -136,20 +138,24 @@ MappingPlan plan_mapping(const StoreOptions& options,
 }  // namespace
 
 Result<std::uint64_t> index_bytes(const StoreOptions& options) {
-  if (Status valid = check(options); !valid.ok()) return valid;
-  std::vector<TierGeometry> geometry;
-  for (const Tier& tier : options.tiers)
-    geometry.push_back(plan_tier(options, tier));
-  MappingPlan plan = plan_mapping(options, geometry);
-  plan.columns = kMaxProcesses;
-  plan.lay_out();
-  return plan.bytes;
+  return guarded([&]() -> Result<std::uint64_t> {
+    if (Status valid = check(options); !valid.ok()) return valid;
+    std::vector<TierGeometry> geometry;
+    for (const Tier& tier : options.tiers)
+      geometry.push_back(plan_tier(options, tier));
+    MappingPlan plan = plan_mapping(options, geometry);
+    plan.columns = kMaxProcesses;
+    plan.lay_out();
+    return plan.bytes;
+  });
 }
 
 Result<std::unique_ptr<BlockStore>> BlockStore::open(StoreOptions options) {
-  auto impl = Impl::open(std::move(options));
-  if (!impl) return impl.error();
-  return std::unique_ptr<BlockStore>(new BlockStore(*std::move(impl)));
+  return guarded([&]() -> Result<std::unique_ptr<BlockStore>> {
+    auto impl = Impl::open(std::move(options));
+    if (!impl) return impl.error();
+    return std::unique_ptr<BlockStore>(new BlockStore(*std::move(impl)));
+  });
 }
 
 Result<std::unique_ptr<BlockStore::Impl>> BlockStore::Impl::open(StoreOptions options) {
@@ -241,10 +247,10 @@ Status BlockStore::Impl::open_pools(bool recover) {
       Status recovered = (*pool)->recover(*table, services.layouts, **io);
       if (!recovered.ok()) return recovered;
       tier->header().pool = (*pool)->id();
-      services.say(LogLevel::info, "tier " + tier->name + ": " +
-                                       std::to_string((*pool)->recovered()) +
-                                       " blocks found again, " +
-                                       std::to_string((*pool)->damaged()) + " damaged");
+      services.say(LogLevel::info, [&] {
+        return "tier " + tier->name + ": " + std::to_string((*pool)->recovered()) +
+               " blocks found again, " + std::to_string((*pool)->damaged()) + " damaged";
+      });
     } else if (tier->header().pool != (*pool)->id()) {
       return {Code::corrupted, "tier " + tier->name +
                                    ": the pool is not the one that the "

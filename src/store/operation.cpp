@@ -1,6 +1,7 @@
 #include <string>
 #include <utility>
 
+#include "base/told.hpp"
 #include "store/operation_state.hpp"
 
 namespace speckv {
@@ -11,7 +12,10 @@ void OperationState::finish(std::size_t index, Code code) noexcept {
   if (remaining_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   let_go();
   done_.store(true, std::memory_order_release);
-  if (completions != nullptr) completions->push({tag, first_failure()});
+  if (completions != nullptr) {
+    announcement.front() = {tag, first_failure()};
+    completions->push(announcement);
+  }
   // Last, so that whoever waits may free the completion queue.
   const MutexLock lock(mutex_);
   announced_ = true;
@@ -53,12 +57,20 @@ bool OperationState::wait_for(std::chrono::nanoseconds at_most) {
 Operation::Operation() noexcept = default;
 Operation::Operation(std::shared_ptr<OperationState> state) noexcept
     : state_(std::move(state)) {}
-Operation::Operation(Operation&&) noexcept = default;
+Operation::Operation(Operation&& other) noexcept
+    : state_(std::move(other.state_)), refused_(std::exchange(other.refused_, 0)) {}
+
+Operation Operation::refused(std::size_t blocks) noexcept {
+  Operation operation;
+  operation.refused_ = blocks;
+  return operation;
+}
 
 Operation& Operation::operator=(Operation&& other) noexcept {
   if (this != &other) {
     if (state_ != nullptr) state_->wait_for(std::chrono::nanoseconds::max());
     state_ = std::move(other.state_);
+    refused_ = std::exchange(other.refused_, 0);
   }
   return *this;
 }
@@ -77,15 +89,19 @@ Status Operation::wait() {
 }
 
 Status Operation::wait_for(std::chrono::nanoseconds at_most) {
+  if (refused()) return {Code::no_space, "out of memory"};
   if (state_ == nullptr) return {};
-  if (!state_->wait_for(at_most)) return {Code::timed_out, "the operation still runs"};
+  if (!state_->wait_for(at_most)) {
+    return told(Code::timed_out, [] { return "the operation still runs"; });
+  }
   for (std::size_t i = 0; i < state_->blocks.size(); ++i) {
     const Code failed = code(i);
-    if (failed != Code::ok) {
-      return {failed, "block " + std::to_string(i) + " of " +
-                          std::to_string(state_->blocks.size()) + ": " +
-                          std::string(to_string(failed))};
-    }
+    if (failed == Code::ok) continue;
+    return told(failed, [&] {
+      return "block " + std::to_string(i) + " of " +
+             std::to_string(state_->blocks.size()) + ": " +
+             std::string(to_string(failed));
+    });
   }
   return {};
 }
@@ -95,12 +111,14 @@ void Operation::cancel() noexcept {
 }
 
 std::size_t Operation::size() const noexcept {
-  return state_ == nullptr ? 0 : state_->blocks.size();
+  return state_ == nullptr ? refused_ : state_->blocks.size();
 }
 Code Operation::code(std::size_t index) const noexcept {
+  if (state_ == nullptr) return Code::no_space;
   return state_->blocks[index].code.load(std::memory_order_relaxed);
 }
 std::uint32_t Operation::layers_ready(std::size_t index) const noexcept {
+  if (state_ == nullptr) return 0;
   // acquire: pairs with the mover's release after the layer's bytes.
   return state_->blocks[index].layers_ready.load(std::memory_order_acquire);
 }

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <span>
 #include <vector>
@@ -62,6 +63,7 @@ struct OperationState {
   bool durable = false;
   ReadyFence fence{};
   CompletionQueue* completions = nullptr;
+  std::list<CompletionQueue::Entry> announcement;  // one, if `completions` is to have it
   std::uint64_t tag = 0;
   std::atomic<bool> cancelled{false};
 

@@ -5,6 +5,7 @@
 #include <limits>
 #include <unordered_map>
 
+#include "cxlspeckv/guarded.hpp"
 #include "cxlspeckv/inspect.hpp"
 
 #include "base/checksum.hpp"
@@ -121,9 +122,7 @@ TierGeometry geometry_of(const std::byte* at, std::uint64_t capacity) {
   return g;
 }
 
-}  // namespace
-
-Result<PoolInfo> inspect_pool(Device& device) {
+Result<PoolInfo> inspect(Device& device) {
   constexpr RegionId kInspecting{0xFFFFFF02};
   const std::string where = "pool " + device.info().name + ": ";
   const std::uint64_t capacity = device.info().capacity;
@@ -170,6 +169,12 @@ Result<PoolInfo> inspect_pool(Device& device) {
     }
   }
   return info;
+}
+
+}  // namespace
+
+Result<PoolInfo> inspect_pool(Device& device) {
+  return guarded([&] { return inspect(device); });
 }
 
 TierGeometry plan_pool(std::uint64_t capacity, std::uint64_t unit,

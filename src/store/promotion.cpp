@@ -3,22 +3,40 @@
 #include <memory>
 #include <utility>
 
+#include "cxlspeckv/guarded.hpp"
+
 #include "store/impl.hpp"
 
 namespace speckv {
 
+namespace {
+
+std::shared_ptr<OperationState> begin(BlockStore::Impl& impl,
+                                      std::span<const BlockKey> keys,
+                                      const TransferOptions& options) {
+  auto op = std::make_shared<OperationState>(keys.size());
+  op->tag = options.tag;
+  op->completions = options.completions;
+  if (options.completions != nullptr) op->announcement.push_back({options.tag, Code::ok});
+  if (options.deadline.count() > 0)
+    op->deadline = impl.services.clock->now() + options.deadline;
+  for (std::size_t i = 0; i < keys.size(); ++i)
+    op->blocks[i].key = keys[i];
+  return op;
+}
+
+}  // namespace
+
 Operation promote(BlockStore& store, std::span<const BlockKey> keys, std::size_t tier,
                   const TransferOptions& options) {
   BlockStore::Impl& impl = store.impl();
-  auto op = std::make_shared<OperationState>(keys.size());
-  op->completions = options.completions;
-  op->tag = options.tag;
-  if (options.deadline.count() > 0)
-    op->deadline = impl.services.clock->now() + options.deadline;
-  if (keys.empty() && options.completions != nullptr)
-    options.completions->push({options.tag, Code::ok});
-  for (std::size_t i = 0; i < keys.size(); ++i)
-    op->blocks[i].key = keys[i];
+  std::shared_ptr<OperationState> op;
+  const Code begun = guarded([&] {
+    op = begin(impl, keys, options);
+    return Code::ok;
+  });
+  if (begun != Code::ok) return Operation::refused(keys.size());
+  if (keys.empty() && op->completions != nullptr) op->completions->push(op->announcement);
   for (std::size_t i = 0; i < keys.size(); ++i) {
     std::uint32_t where = 0;
     const BlockTable::Found found = impl.table->find(keys[i], where);
@@ -35,7 +53,9 @@ Operation promote(BlockStore& store, std::span<const BlockKey> keys, std::size_t
     job.target = static_cast<std::uint32_t>(tier);
     job.op = op;
     job.index = i;
-    if (!impl.movers[where]->post(job)) op->finish(i, Code::busy);
+    const Code posted =
+        guarded([&] { return impl.movers[where]->post(job) ? Code::ok : Code::busy; });
+    if (posted != Code::ok) op->finish(i, posted);
   }
   return Operation(std::move(op));
 }

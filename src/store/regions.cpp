@@ -48,8 +48,8 @@ Code StoreRegions::resolve(std::span<const Segment> segments,
   for (const Segment& s : segments) {
     if (!holds.empty() && holds.back() == s.region) continue;  // one hold a run is enough
     if (std::find(holds.begin(), holds.end(), s.region) != holds.end()) continue;
+    holds.push_back(s.region);  // first: what is held has to be known to be let go
     ++rows_[static_cast<std::uint32_t>(s.region)].holds;
-    holds.push_back(s.region);
   }
   return Code::ok;
 }

@@ -39,6 +39,8 @@ void BlockTable::adopt_orphans(std::uint32_t dead) {
     std::vector<std::uint32_t> cleared;
     {
       const TierLock lock(tier(t));
+      // Before anything changes: what is set to releasing has to be told of.
+      if (tier(t).persistent) cleared.reserve(tier(t).header().extents.bump.load());
       for (std::uint32_t n = 0; n < tier(t).header().extents.bump.load(); ++n) {
         Node& node = tier(t).node(n);
         const NodeState state = node.state.load();

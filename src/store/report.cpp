@@ -5,6 +5,7 @@
 
 namespace speckv {
 
+// "no such block" is short enough to need no memory.
 Result<Pin> BlockStore::pin(BlockKey key) {
   Copy copy;
   if (impl_->table->acquire(key, copy) != BlockTable::Found::resident) {

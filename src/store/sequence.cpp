@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "cxlspeckv/guarded.hpp"
+
 #include "store/impl.hpp"
 
 namespace speckv {
@@ -14,7 +16,7 @@ namespace {
 // as the raw frame that it will be, so that sealing it copies nothing.
 class Tail {
  public:
-  Tail(BlockStore::Impl& impl, std::uint32_t node) : impl_(impl), node_(node) {}
+  explicit Tail(BlockStore::Impl& impl) : impl_(impl) {}
   ~Tail() {
     if (node_ == kNone) return;
     Copy copy;
@@ -32,11 +34,12 @@ class Tail {
   std::uint32_t node() const noexcept { return node_; }
   // Sequences that have it as their tail; views of it do not count.
   std::atomic<int> sharers{1};
+  void own(std::uint32_t node) noexcept { node_ = node; }
   void let_go() noexcept { node_ = kNone; }  // it is the index's, or freed
 
  private:
   BlockStore::Impl& impl_;
-  std::uint32_t node_;
+  std::uint32_t node_ = kNone;
 };
 
 // Whether the frame holds its layers plain, and intact.
@@ -121,9 +124,12 @@ struct Sequence::State {
     return max_frame_bytes(layout, LayerCodecs(*find_codec(CodecId::raw)));
   }
   Code new_tail(std::shared_ptr<Tail>& made) {
+    auto fresh = std::make_shared<Tail>(impl);  // before the slot, which it gives back
     std::uint32_t node = kNone;
     const Code code = impl.reserve_tail(tail_bytes(), tenant, node);
-    if (code == Code::ok) made = std::make_shared<Tail>(impl, node);
+    if (code != Code::ok) return code;
+    fresh->own(node);
+    made = std::move(fresh);
     return code;
   }
   // Makes the tail this sequence's own, copying what a fork shares.
@@ -175,6 +181,15 @@ struct Sequence::State {
     set_tail(nullptr);
     return Code::ok;
   }
+  // Room for that many more blocks, so that a reference that is taken can be kept.
+  void expect(std::size_t blocks) {
+    const std::size_t most = keys.size() + blocks;
+    if (most > std::min(keys.capacity(), entries.capacity())) {
+      const std::size_t grown = std::max(most, 2 * keys.size());
+      keys.reserve(grown);
+      entries.reserve(grown);
+    }
+  }
   void forget_blocks_from(std::size_t count) {
     for (std::size_t i = count; i < keys.size(); ++i)
       impl.table->unreference(entries[i]);
@@ -201,57 +216,66 @@ Sequence::~Sequence() = default;
 
 Result<std::unique_ptr<Sequence>> Sequence::create(BlockStore& store,
                                                    const Options& options) {
-  BlockStore::Impl& impl = store.impl();
-  const auto layout_id = static_cast<std::uint16_t>(options.layout);
-  if (layout_id >= impl.services.layouts.size()) {
-    return Status(Code::invalid_argument, "the store has no such layout");
-  }
-  if (!impl.tiers[0]->memory) {
-    return Status(Code::unsupported, "a sequence needs memory in the fastest tier");
-  }
-  if (!impl.tiers[0]->codecs()->all_raw(layout_id)) {
-    return Status(Code::unsupported,
-                  "a sequence needs the raw codec in the fastest tier");
-  }
-  return std::unique_ptr<Sequence>(new Sequence(std::make_unique<State>(store, options)));
+  return guarded([&]() -> Result<std::unique_ptr<Sequence>> {
+    BlockStore::Impl& impl = store.impl();
+    const auto layout_id = static_cast<std::uint16_t>(options.layout);
+    if (layout_id >= impl.services.layouts.size()) {
+      return Status(Code::invalid_argument, "the store has no such layout");
+    }
+    if (!impl.tiers[0]->memory) {
+      return Status(Code::unsupported, "a sequence needs memory in the fastest tier");
+    }
+    if (!impl.tiers[0]->codecs()->all_raw(layout_id)) {
+      return Status(Code::unsupported,
+                    "a sequence needs the raw codec in the fastest tier");
+    }
+    return std::unique_ptr<Sequence>(
+        new Sequence(std::make_unique<State>(store, options)));
+  });
 }
 
 Result<std::uint32_t> Sequence::adopt(std::span<const std::uint32_t> tokens) {
-  State& s = *state_;
-  if (!s.tokens.empty()) {
-    return Status(Code::invalid_argument, "only an empty sequence can adopt blocks");
-  }
-  const std::size_t whole = s.layout.tokens;
-  for (std::size_t at = 0; at + whole <= tokens.size(); at += whole) {
-    const BlockKey before = s.chain.last();
-    const BlockKey key = s.chain.append(tokens.subspan(at, whole));
-    std::uint32_t tier = 0, entry = kNone;
-    if (s.impl.table->find(key, tier) != BlockTable::Found::resident ||
-        !s.impl.table->reference(key, entry)) {
-      s.chain.rewind(before);
-      break;
+  return guarded([&]() -> Result<std::uint32_t> {
+    State& s = *state_;
+    if (!s.tokens.empty()) {
+      return Status(Code::invalid_argument, "only an empty sequence can adopt blocks");
     }
-    s.keys.push_back(key);
-    s.entries.push_back(entry);
-  }
-  s.tokens.assign(tokens.begin(), tokens.begin() + s.sealed_tokens());
-  return s.sealed_tokens();
+    const std::size_t whole = s.layout.tokens;
+    s.expect(tokens.size() / whole);
+    s.tokens.reserve(tokens.size() / whole * whole);
+    for (std::size_t at = 0; at + whole <= tokens.size(); at += whole) {
+      const BlockKey before = s.chain.last();
+      const BlockKey key = s.chain.append(tokens.subspan(at, whole));
+      std::uint32_t tier = 0, entry = kNone;
+      if (s.impl.table->find(key, tier) != BlockTable::Found::resident ||
+          !s.impl.table->reference(key, entry)) {
+        s.chain.rewind(before);
+        break;
+      }
+      s.keys.push_back(key);
+      s.entries.push_back(entry);
+    }
+    s.tokens.assign(tokens.begin(), tokens.begin() + s.sealed_tokens());
+    return s.sealed_tokens();
+  });
 }
 
 Result<std::uint32_t> Sequence::append(std::span<const std::uint32_t> tokens) {
-  State& s = *state_;
-  if (tokens.empty()) return std::uint32_t{0};
-  if (s.tail_tokens() == s.layout.tokens) {
-    if (Status sealed = seal(); !sealed.ok()) return sealed;
-  }
-  if (const Code code = s.own_tail(); code != Code::ok) {
-    return Status(code, "the fastest tier has no room for another block");
-  }
-  const std::size_t taken =
-      std::min<std::size_t>(tokens.size(), s.layout.tokens - s.tail_tokens());
-  s.tokens.insert(s.tokens.end(), tokens.begin(),
-                  tokens.begin() + static_cast<std::ptrdiff_t>(taken));
-  return static_cast<std::uint32_t>(taken);
+  return guarded([&]() -> Result<std::uint32_t> {
+    State& s = *state_;
+    if (tokens.empty()) return std::uint32_t{0};
+    if (s.tail_tokens() == s.layout.tokens) {
+      if (Status sealed = seal(); !sealed.ok()) return sealed;
+    }
+    if (const Code code = s.own_tail(); code != Code::ok) {
+      return Status(code, "the fastest tier has no room for another block");
+    }
+    const std::size_t taken =
+        std::min<std::size_t>(tokens.size(), s.layout.tokens - s.tail_tokens());
+    s.tokens.insert(s.tokens.end(), tokens.begin(),
+                    tokens.begin() + static_cast<std::ptrdiff_t>(taken));
+    return static_cast<std::uint32_t>(taken);
+  });
 }
 
 MutableBytes Sequence::tail(std::uint32_t layer) noexcept {
@@ -265,111 +289,123 @@ std::uint32_t Sequence::tail_first() const noexcept {
 }
 
 Status Sequence::seal() {
-  State& s = *state_;
-  if (s.tail == nullptr || s.tail_tokens() != s.layout.tokens) {
-    return {Code::invalid_argument, "only a full tail can be sealed"};
-  }
-  if (const Code code = s.own_tail(); code != Code::ok) {
-    return {code, "the fastest tier has no room to unshare the tail"};
-  }
-  const BlockKey before = s.chain.last();
-  const std::uint32_t first = s.sealed_tokens();
-  const BlockKey key =
-      s.chain.append(std::span(s.tokens).subspan(first, s.layout.tokens));
-  const std::uint64_t frame = seal_raw_frame(s.layout, key, first, s.tail->bytes());
-  std::uint32_t entry = kNone;
-  const Code code = s.store_tail(key, first, frame, entry);
-  if (code != Code::ok) {
-    s.chain.rewind(before);
-    return {code, "the sealed block cannot be stored now"};
-  }
-  s.keys.push_back(key);
-  s.entries.push_back(entry);
-  s.impl.services.changes.announce();
-  return {};
+  return guarded([&]() -> Status {
+    State& s = *state_;
+    if (s.tail == nullptr || s.tail_tokens() != s.layout.tokens) {
+      return {Code::invalid_argument, "only a full tail can be sealed"};
+    }
+    if (const Code code = s.own_tail(); code != Code::ok) {
+      return {code, "the fastest tier has no room to unshare the tail"};
+    }
+    s.expect(1);
+    const BlockKey before = s.chain.last();
+    const std::uint32_t first = s.sealed_tokens();
+    const BlockKey key =
+        s.chain.append(std::span(s.tokens).subspan(first, s.layout.tokens));
+    const std::uint64_t frame = seal_raw_frame(s.layout, key, first, s.tail->bytes());
+    std::uint32_t entry = kNone;
+    const Code code = s.store_tail(key, first, frame, entry);
+    if (code != Code::ok) {
+      s.chain.rewind(before);
+      return {code, "the sealed block cannot be stored now"};
+    }
+    s.keys.push_back(key);
+    s.entries.push_back(entry);
+    s.impl.services.changes.announce();
+    return {};
+  });
 }
 
 Result<std::unique_ptr<Sequence>> Sequence::fork() {
-  State& s = *state_;
-  Options options;
-  options.layout = LayoutId{s.layout_id};
-  options.tenant = s.tenant;
-  auto copy = std::make_unique<State>(s.store, options);
-  for (const BlockKey key : s.keys) {
-    std::uint32_t entry = kNone;
-    if (!s.impl.table->reference(key, entry)) {
-      return Status(Code::corrupted, "a block of the sequence was lost");
+  return guarded([&]() -> Result<std::unique_ptr<Sequence>> {
+    State& s = *state_;
+    Options options;
+    options.layout = LayoutId{s.layout_id};
+    options.tenant = s.tenant;
+    auto copy = std::make_unique<State>(s.store, options);
+    copy->expect(s.keys.size());
+    for (const BlockKey key : s.keys) {
+      std::uint32_t entry = kNone;
+      if (!s.impl.table->reference(key, entry)) {
+        return Status(Code::corrupted, "a block of the sequence was lost");
+      }
+      copy->keys.push_back(key);
+      copy->entries.push_back(entry);
     }
-    copy->keys.push_back(key);
-    copy->entries.push_back(entry);
-  }
-  copy->chain = s.chain;
-  copy->empty_key = s.empty_key;
-  copy->tokens = s.tokens;
-  if (s.tail != nullptr) s.tail->sharers.fetch_add(1, std::memory_order_relaxed);
-  copy->tail = s.tail;
-  return std::unique_ptr<Sequence>(new Sequence(std::move(copy)));
+    copy->chain = s.chain;
+    copy->empty_key = s.empty_key;
+    copy->tokens = s.tokens;
+    if (s.tail != nullptr) s.tail->sharers.fetch_add(1, std::memory_order_relaxed);
+    copy->tail = s.tail;
+    return std::unique_ptr<Sequence>(new Sequence(std::move(copy)));
+  });
 }
 
 Status Sequence::truncate(std::uint32_t size) {
-  State& s = *state_;
-  if (size > s.tokens.size()) {
-    return {Code::invalid_argument, "a sequence cannot be truncated to more than it has"};
-  }
-  const std::uint32_t whole = size / s.layout.tokens;
-  if (whole < s.keys.size()) {
-    std::shared_ptr<Tail> reopened;
-    if (size % s.layout.tokens != 0) {
-      auto old = view(whole, 1);
-      if (!old) return old.error();
-      if (const Code code = s.new_tail(reopened); code != Code::ok) {
-        return {code, "the fastest tier has no room to reopen the block"};
-      }
-      const Bytes frame = old->state_->frames[0];
-      std::memcpy(reopened->bytes().data(), frame.data(), frame.size());
+  return guarded([&]() -> Status {
+    State& s = *state_;
+    if (size > s.tokens.size()) {
+      return {Code::invalid_argument,
+              "a sequence cannot be truncated to more than it has"};
     }
-    s.set_tail(std::move(reopened));
-    s.forget_blocks_from(whole);
-  }
-  s.tokens.resize(size);
-  return {};
+    const std::uint32_t whole = size / s.layout.tokens;
+    if (whole < s.keys.size()) {
+      std::shared_ptr<Tail> reopened;
+      if (size % s.layout.tokens != 0) {
+        auto old = view(whole, 1);
+        if (!old) return old.error();
+        if (const Code code = s.new_tail(reopened); code != Code::ok) {
+          return {code, "the fastest tier has no room to reopen the block"};
+        }
+        const Bytes frame = old->state_->frames[0];
+        std::memcpy(reopened->bytes().data(), frame.data(), frame.size());
+      }
+      s.set_tail(std::move(reopened));
+      s.forget_blocks_from(whole);
+    }
+    s.tokens.resize(size);
+    return {};
+  });
 }
 
 Result<View> Sequence::view(std::uint32_t first_block, std::uint32_t count) {
-  State& s = *state_;
-  const auto sealed = static_cast<std::uint32_t>(s.keys.size());
-  const bool open = s.tail != nullptr && s.tail_tokens() > 0;
-  const std::uint32_t blocks = sealed + (open ? 1 : 0);
-  if (first_block > blocks || count > blocks - first_block) {
-    return Status(Code::invalid_argument, "the sequence has fewer blocks");
-  }
-  if (count == 0) count = blocks - first_block;
-  const std::uint32_t last = first_block + count;
-  const std::uint32_t last_sealed = std::min(last, sealed);
+  return guarded([&]() -> Result<View> {
+    State& s = *state_;
+    const auto sealed = static_cast<std::uint32_t>(s.keys.size());
+    const bool open = s.tail != nullptr && s.tail_tokens() > 0;
+    const std::uint32_t blocks = sealed + (open ? 1 : 0);
+    if (first_block > blocks || count > blocks - first_block) {
+      return Status(Code::invalid_argument, "the sequence has fewer blocks");
+    }
+    if (count == 0) count = blocks - first_block;
+    const std::uint32_t last = first_block + count;
+    const std::uint32_t last_sealed = std::min(last, sealed);
 
-  View view;
-  view.state_ = std::make_unique<View::State>(s.impl);
-  View::State& v = *view.state_;
-  v.layout = &s.layout;
-  v.first_token = first_block * s.layout.tokens;
-  v.tokens = std::min<std::uint32_t>(last * s.layout.tokens,
-                                     static_cast<std::uint32_t>(s.tokens.size())) -
-             v.first_token;
-  v.pins.resize(last_sealed > first_block ? last_sealed - first_block : 0);
-  const std::span<const BlockKey> keys(s.keys.data() + first_block, v.pins.size());
-  if (const Code code = s.impl.hold_in_fastest(keys, v.pins, s.layout_id);
-      code != Code::ok) {
-    return Status(code, "a block of the view is not to be had");
-  }
-  TierState& fastest = *s.impl.tiers[0];
-  for (const Copy& copy : v.pins) {
-    v.frames.push_back(fastest.bytes_of(fastest.node(copy.node)).first(copy.frame_bytes));
-  }
-  if (last > sealed) {
-    v.tail = s.tail;
-    v.frames.push_back(s.tail->bytes().first(s.tail_bytes()));
-  }
-  return view;
+    View view;
+    view.state_ = std::make_unique<View::State>(s.impl);
+    View::State& v = *view.state_;
+    v.layout = &s.layout;
+    v.first_token = first_block * s.layout.tokens;
+    v.tokens = std::min<std::uint32_t>(last * s.layout.tokens,
+                                       static_cast<std::uint32_t>(s.tokens.size())) -
+               v.first_token;
+    v.pins.resize(last_sealed > first_block ? last_sealed - first_block : 0);
+    const std::span<const BlockKey> keys(s.keys.data() + first_block, v.pins.size());
+    if (const Code code = s.impl.hold_in_fastest(keys, v.pins, s.layout_id);
+        code != Code::ok) {
+      return Status(code, "a block of the view is not to be had");
+    }
+    TierState& fastest = *s.impl.tiers[0];
+    for (const Copy& copy : v.pins) {
+      v.frames.push_back(
+          fastest.bytes_of(fastest.node(copy.node)).first(copy.frame_bytes));
+    }
+    if (last > sealed) {
+      v.tail = s.tail;
+      v.frames.push_back(s.tail->bytes().first(s.tail_bytes()));
+    }
+    return view;
+  });
 }
 
 // Pins every key's plain copy in tier 0, promoting what is elsewhere. What is already

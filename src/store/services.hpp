@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "cxlspeckv/guarded.hpp"
 #include "cxlspeckv/store.hpp"
 
 #include "base/mutex.hpp"
@@ -32,7 +33,7 @@ class Changes {
   // Waits until `ready()` or `until`; false if it never was ready.
   template <class Ready>
   bool wait_until(Clock& clock, Clock::time_point until, Ready&& ready) {
-    waiters_.fetch_add(1);
+    const Waiter counted(waiters_);
     bool is_ready = ready();
     while (!is_ready && clock.now() < until) {
       mutex_.lock();
@@ -40,11 +41,17 @@ class Changes {
       mutex_.unlock();
       is_ready = ready();
     }
-    waiters_.fetch_sub(1);
     return is_ready;
   }
 
  private:
+  struct Waiter {
+    explicit Waiter(std::atomic<int>& all) noexcept : count(all) { count.fetch_add(1); }
+    ~Waiter() { count.fetch_sub(1); }
+    Waiter(const Waiter&) = delete;
+    Waiter& operator=(const Waiter&) = delete;
+    std::atomic<int>& count;
+  };
   std::atomic<int> waiters_{0};
   Mutex mutex_;
   Condition changed_;
@@ -63,8 +70,14 @@ struct Services {
             std::uint64_t order = 0) const {
     if (events != nullptr) events->event({kind, key, tier, bytes, order, clock->now()});
   }
-  void say(LogLevel level, std::string_view text) const {
-    if (log.write != nullptr) log.write(log.context, level, text);
+  // `text()` makes the words; without memory they are not told.
+  template <class F>
+  void say(LogLevel level, F&& text) const {
+    if (log.write == nullptr) return;
+    (void)guarded([&] {
+      log.write(log.context, level, text());
+      return Code::ok;
+    });
   }
 };
 

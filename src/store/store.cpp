@@ -2,6 +2,9 @@
 #include <string>
 #include <utility>
 
+#include "cxlspeckv/guarded.hpp"
+
+#include "base/told.hpp"
 #include "store/impl.hpp"
 
 namespace speckv {
@@ -57,7 +60,11 @@ void BlockStore::Impl::tick() {
   std::int64_t due = next_burial_.load(std::memory_order_relaxed);
   if (now < due || !next_burial_.compare_exchange_strong(due, now + 1'000'000'000))
     return;
-  mapping->bury_dead([this](std::uint32_t dead) { table->adopt_orphans(dead); });
+  // Without memory the dead stay on the list until there is some.
+  (void)guarded([this] {
+    mapping->bury_dead([this](std::uint32_t dead) { table->adopt_orphans(dead); });
+    return Code::ok;
+  });
 }
 
 // ---- operations
@@ -71,9 +78,7 @@ std::shared_ptr<OperationState> BlockStore::Impl::begin(
   op->durable = options.durable;
   op->completions = options.completions;
   op->tag = options.tag;
-  if (op->done() && options.completions != nullptr) {  // of no blocks
-    options.completions->push({options.tag, Code::ok});
-  }
+  if (options.completions != nullptr) op->announcement.push_back({options.tag, Code::ok});
   if (options.fence != nullptr) op->fence = *options.fence;
   if (options.deadline.count() > 0) {
     const Clock::time_point now = services.clock->now();
@@ -104,6 +109,36 @@ std::shared_ptr<OperationState> BlockStore::Impl::begin(
 Code BlockStore::Impl::refusal(const OperationState& op, std::size_t index) const {
   const Code code = op.blocks[index].code;
   return code == Code::ok && op.overdue(*services.clock) ? Code::timed_out : code;
+}
+
+// Without memory to begin it the operation is refused; a block that there is no memory to
+// go on with ends as no_space.
+Operation BlockStore::Impl::transfer(std::span<const BlockTransfer> blocks,
+                                     const TransferOptions& options, bool saving) {
+  std::shared_ptr<OperationState> op;
+  const Code begun = guarded([&] {
+    op = begin(blocks, options, saving);
+    return Code::ok;
+  });
+  if (begun != Code::ok) {
+    if (saving) tiers[0]->counters().saves_dropped.fetch_add(blocks.size());
+    return Operation::refused(blocks.size());
+  }
+  if (blocks.empty() && op->completions != nullptr)
+    op->completions->push(op->announcement);
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    Code code = refusal(*op, i);
+    if (code == Code::ok) {
+      code = guarded([&] {
+        saving ? save_block(op, i) : load_block(op, i);
+        return Code::ok;
+      });
+      if (code == Code::ok) continue;
+      if (saving) tiers[0]->counters().saves_dropped.fetch_add(1);
+    }
+    op->finish(i, code);
+  }
+  return Operation(std::move(op));
 }
 
 void BlockStore::Impl::post_or_fail(std::uint32_t tier, Job& job) {
@@ -156,6 +191,10 @@ Code BlockStore::Impl::save_here(OperationState& op, std::size_t index, std::uin
   const std::uint64_t frame = encode_block(
       layout, codecs, block.key, block.first_position, services.profile, op.memory(index),
       tier.bytes_of(tier.node(target.node)), thread_scratch());
+  if (frame == 0) {
+    table->abandon(target);
+    return Code::no_space;
+  }
   tier.counters().bytes_written.fetch_add(frame, std::memory_order_relaxed);
   code = table->publish(target, frame);
   services.changes.announce();
@@ -335,10 +374,10 @@ BlockStore::BlockStore(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(im
 BlockStore::~BlockStore() = default;
 
 Result<RegionId> BlockStore::attach(MutableBytes memory) {
-  return impl_->regions.attach(memory);
+  return guarded([&] { return impl_->regions.attach(memory); });
 }
 Status BlockStore::detach(RegionId region) {
-  return impl_->regions.detach(region);
+  return guarded([&] { return impl_->regions.detach(region); });
 }
 
 void BlockStore::lookup(std::span<const BlockKey> keys,
@@ -370,28 +409,12 @@ std::size_t BlockStore::match(std::span<const BlockKey> prefix) const noexcept {
 
 Operation BlockStore::save(std::span<const BlockTransfer> blocks,
                            const TransferOptions& options) {
-  auto op = impl_->begin(blocks, options, true);
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    if (const Code refused = impl_->refusal(*op, i); refused != Code::ok) {
-      op->finish(i, refused);
-    } else {
-      impl_->save_block(op, i);
-    }
-  }
-  return Operation(std::move(op));
+  return impl_->transfer(blocks, options, true);
 }
 
 Operation BlockStore::load(std::span<const BlockTransfer> blocks,
                            const TransferOptions& options) {
-  auto op = impl_->begin(blocks, options, false);
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    if (const Code refused = impl_->refusal(*op, i); refused != Code::ok) {
-      op->finish(i, refused);
-    } else {
-      impl_->load_block(op, i);
-    }
-  }
-  return Operation(std::move(op));
+  return impl_->transfer(blocks, options, false);
 }
 
 Status BlockStore::promote(std::span<const BlockKey> keys) noexcept {
@@ -402,10 +425,14 @@ Status BlockStore::promote(std::span<const BlockKey> keys) noexcept {
       taken = true;  // nothing to do for it
       continue;
     }
-    if (impl_->hint(key, where)) {
+    const Code code =
+        guarded([&] { return impl_->hint(key, where) ? Code::ok : Code::busy; });
+    if (code == Code::ok) {
       taken = true;
     } else if (!taken) {
-      return {Code::busy, "the queue of hints is full"};
+      return told(code, [&] {
+        return code == Code::busy ? "the queue of hints is full" : "out of memory";
+      });
     }
   }
   return {};
@@ -417,63 +444,6 @@ std::size_t BlockStore::erase(std::span<const BlockKey> keys) noexcept {
     if (impl_->table->erase(key)) ++erased;
   }
   return erased;
-}
-
-Status BlockStore::flush() {
-  const std::uint32_t persistent = impl_->persistent_tier();
-  if (persistent == impl_->tiers.size()) {
-    return impl_->no_persistent_tier();
-  }
-  std::vector<BlockKey> keys;
-  for (std::uint32_t s = 0; s < kShards; ++s)
-    impl_->table->list_keys(s, keys);
-  // One more than the blocks: a barrier behind what earlier commits still hold.
-  auto op = std::make_shared<OperationState>(keys.size() + 1);
-  for (std::size_t i = 0; i <= keys.size(); ++i) {
-    Job job;
-    job.kind = i < keys.size() ? Job::Kind::move : Job::Kind::commit;
-    if (i < keys.size()) job.key = keys[i];
-    job.target = persistent;
-    job.saving = true;
-    job.op = op;
-    job.index = i;
-    impl_->post_or_fail(persistent, job);
-  }
-  op->wait_for(std::chrono::nanoseconds::max());
-  for (const OperationState::Block& block : op->blocks) {
-    const Code code = block.code.load();
-    if (code == Code::ok || code == Code::no_space || code == Code::not_found) continue;
-    return {code, "a block could not be made durable: " + std::string(to_string(code))};
-  }
-  return {};
-}
-
-Status BlockStore::set_quota(TenantId tenant, std::uint64_t bytes) {
-  impl_->mapping->tenant(static_cast<std::uint16_t>(tenant)).quota.store(bytes);
-  return {};
-}
-std::uint64_t BlockStore::tenant_bytes(TenantId tenant) const noexcept {
-  return impl_->mapping->tenant(static_cast<std::uint16_t>(tenant)).used.load();
-}
-
-std::size_t BlockStore::purge(TenantId tenant) noexcept {
-  std::vector<BlockKey> keys;
-  impl_->table->list_keys_of(static_cast<std::uint16_t>(tenant), keys);
-  return erase(keys);
-}
-
-Status BlockStore::set_codec(std::size_t tier, const Codec& codec, LayerRange layers) {
-  if (tier >= impl_->tiers.size()) return {Code::not_found, "no such tier"};
-  if (!any_has(layouts(), layers)) return no_such_layers();
-  impl_->tiers[tier]->set_codec(codec, layers);
-  return {};
-}
-
-const std::vector<BlockLayout>& BlockStore::layouts() const noexcept {
-  return impl_->services.layouts;
-}
-std::size_t BlockStore::tier_count() const noexcept {
-  return impl_->tiers.size();
 }
 
 }  // namespace speckv

@@ -81,7 +81,7 @@ void TierState::bind(Mapping& mapping) noexcept {
   header_ = &mapping.tier(number);
   nodes_ = mapping.nodes(number);
   policy_state_ = mapping.policy_state(number);
-  extents_ = std::make_unique<Extents>(header_->extents, nodes_, geometry.nodes);
+  extents_.emplace(header_->extents, nodes_, geometry.nodes);
   if (mapping.fresh()) {
     extents_->format(geometry.units);
     header_->unit = geometry.unit;
@@ -107,7 +107,7 @@ void TierState::set_codec(const Codec& codec, LayerRange layers) {
   codecs_ = std::move(changed);
 }
 
-void TierState::rebuild() {
+void TierState::rebuild() noexcept {
   extents_->rebuild(geometry.units);
   policy_->bind(policy_state_, geometry.nodes, true);
   std::uint64_t blocks = 0, plain = 0;

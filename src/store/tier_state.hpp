@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -97,8 +98,8 @@ class TierState {
   // Under TierLock.
   Extents& extents() noexcept { return *extents_; }
   Policy& policy() noexcept { return *policy_; }
-  // Extents, and the policy's order, again from the nodes. Allocates.
-  void rebuild();
+  // Extents, and the policy's order, again from the nodes.
+  void rebuild() noexcept;
 
  private:
   friend class TierLock;
@@ -108,7 +109,7 @@ class TierState {
   Mapping* mapping_ = nullptr;
   TierHeader* header_ = nullptr;
   Node* nodes_ = nullptr;
-  std::unique_ptr<Extents> extents_;
+  std::optional<Extents> extents_;
   std::atomic<bool> fenced_{false};
   mutable Mutex codec_mutex_;
   std::shared_ptr<const CodecTable> codecs_ SPECKV_GUARDED_BY(codec_mutex_);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cxlspeckv/guarded.hpp"
+
 #include "base/checksum.hpp"
 
 namespace speckv {
@@ -78,77 +80,88 @@ Code copy_frame(const BlockLayout& layout, Bytes header, Bytes frame,
 std::uint64_t encode_block(const BlockLayout& layout, const LayerCodecs& codecs,
                            BlockKey key, std::uint32_t first_position, Bytes profile,
                            std::span<const MutableBytes> memory, MutableBytes out,
-                           CodingScratch& scratch) {
-  scratch.sources.assign(memory.begin(), memory.end());
-  const FrameSource source{key, first_position, scratch.sources, profile};
-  return encode_frame(layout, codecs, source, out,
-                      scratch.layer.get(layout.layer_bytes()),
-                      layout.bytes() >= kStreamBytes);
+                           CodingScratch& scratch) noexcept {
+  std::uint64_t frame = 0;
+  (void)guarded([&] {
+    scratch.sources.assign(memory.begin(), memory.end());
+    const FrameSource source{key, first_position, scratch.sources, profile};
+    frame =
+        encode_frame(layout, codecs, source, out, scratch.layer.get(layout.layer_bytes()),
+                     layout.bytes() >= kStreamBytes);
+    return Code::ok;
+  });
+  return frame;
 }
 
 Code decode_block(const BlockLayout& layout, BlockKey key, Bytes header, Bytes frame,
                   std::uint64_t frame_offset, std::uint64_t frame_bytes,
                   std::uint32_t first, std::uint32_t count, Bytes profile,
                   std::span<const MutableBytes> memory, std::atomic<std::uint32_t>* ready,
-                  CodingScratch& scratch) {
-  FrameInfo info;
-  header = own_header(layout, header, scratch.header);
-  const Code accepted = read_frame_header(layout, key, header, frame_bytes, info);
-  if (accepted != Code::ok) return accepted;
-  PieceCursor cursor(memory);
-  for (std::uint32_t l = first; l < first + count; ++l) {
-    const FrameLayer layer = frame_layer(header, l);
-    if (layer.offset < frame_offset ||
-        layer.offset - frame_offset + layer.bytes > frame.size()) {
-      return Code::corrupted;
+                  CodingScratch& scratch) noexcept {
+  return guarded([&] {
+    FrameInfo info;
+    header = own_header(layout, header, scratch.header);
+    const Code accepted = read_frame_header(layout, key, header, frame_bytes, info);
+    if (accepted != Code::ok) return accepted;
+    PieceCursor cursor(memory);
+    for (std::uint32_t l = first; l < first + count; ++l) {
+      const FrameLayer layer = frame_layer(header, l);
+      if (layer.offset < frame_offset ||
+          layer.offset - frame_offset + layer.bytes > frame.size()) {
+        return Code::corrupted;
+      }
+      scratch.pieces.clear();
+      cursor.take(layout.layer_bytes(), scratch.pieces);
+      const Code decoded = decode_layer(
+          layout, info, l, layer, frame.subspan(layer.offset - frame_offset, layer.bytes),
+          profile, scratch.pieces, scratch.layer.get(layout.layer_bytes()),
+          layout.layer_bytes() * count >= kStreamBytes);
+      if (decoded != Code::ok) return decoded;
+      // release: whoever reads the count sees the layer's bytes.
+      if (ready != nullptr) ready->store(l - first + 1, std::memory_order_release);
     }
-    scratch.pieces.clear();
-    cursor.take(layout.layer_bytes(), scratch.pieces);
-    const Code decoded = decode_layer(
-        layout, info, l, layer, frame.subspan(layer.offset - frame_offset, layer.bytes),
-        profile, scratch.pieces, scratch.layer.get(layout.layer_bytes()),
-        layout.layer_bytes() * count >= kStreamBytes);
-    if (decoded != Code::ok) return decoded;
-    // release: whoever reads the count sees the layer's bytes.
-    if (ready != nullptr) ready->store(l - first + 1, std::memory_order_release);
-  }
-  return Code::ok;
+    return Code::ok;
+  });
 }
 
 Code transcode(const BlockLayout& layout, BlockKey key, Bytes frame,
                const LayerCodecs& codecs, Bytes profile, MutableBytes out,
-               std::uint64_t& out_bytes, CodingScratch& scratch) {
-  FrameInfo info;
-  const Bytes header = own_header(layout, frame, scratch.header);
-  const Code accepted = read_frame_header(layout, key, header, frame.size(), info);
-  if (accepted != Code::ok) return accepted;
-  if (keeps_codecs(layout, header, codecs)) {
-    out_bytes = info.frame_bytes;
-    return copy_frame(layout, header, frame, info, out);
-  }
-  const MutableBytes plain = scratch.plain.get(layout.bytes());
-  const Code decoded =
-      decode_block(layout, key, header, frame, 0, info.frame_bytes, 0, layout.layers,
-                   profile, {&plain, 1}, nullptr, scratch);
-  if (decoded != Code::ok) return decoded;
-  out_bytes = encode_block(layout, codecs, key, info.first_position, profile, {&plain, 1},
-                           out, scratch);
-  return Code::ok;
+               std::uint64_t& out_bytes, CodingScratch& scratch) noexcept {
+  return guarded([&] {
+    FrameInfo info;
+    const Bytes header = own_header(layout, frame, scratch.header);
+    const Code accepted = read_frame_header(layout, key, header, frame.size(), info);
+    if (accepted != Code::ok) return accepted;
+    if (keeps_codecs(layout, header, codecs)) {
+      out_bytes = info.frame_bytes;
+      return copy_frame(layout, header, frame, info, out);
+    }
+    const MutableBytes plain = scratch.plain.get(layout.bytes());
+    const Code decoded =
+        decode_block(layout, key, header, frame, 0, info.frame_bytes, 0, layout.layers,
+                     profile, {&plain, 1}, nullptr, scratch);
+    if (decoded != Code::ok) return decoded;
+    out_bytes = encode_block(layout, codecs, key, info.first_position, profile,
+                             {&plain, 1}, out, scratch);
+    return out_bytes != 0 ? Code::ok : Code::no_space;
+  });
 }
 
-Code verify_frame(const BlockLayout& layout, BlockKey key, Bytes frame) {
-  FrameInfo info;
-  Scratch scratch;
-  const Bytes header = own_header(layout, frame, scratch);
-  const Code accepted = read_frame_header(layout, key, header, frame.size(), info);
-  if (accepted != Code::ok) return accepted;
-  for (std::uint32_t l = 0; l < layout.layers; ++l) {
-    const FrameLayer layer = frame_layer(header, l);
-    if (crc32c(0, frame.subspan(layer.offset, layer.bytes)) != layer.crc) {
-      return Code::corrupted;
+Code verify_frame(const BlockLayout& layout, BlockKey key, Bytes frame) noexcept {
+  return guarded([&] {
+    FrameInfo info;
+    Scratch scratch;
+    const Bytes header = own_header(layout, frame, scratch);
+    const Code accepted = read_frame_header(layout, key, header, frame.size(), info);
+    if (accepted != Code::ok) return accepted;
+    for (std::uint32_t l = 0; l < layout.layers; ++l) {
+      const FrameLayer layer = frame_layer(header, l);
+      if (crc32c(0, frame.subspan(layer.offset, layer.bytes)) != layer.crc) {
+        return Code::corrupted;
+      }
     }
-  }
-  return Code::ok;
+    return Code::ok;
+  });
 }
 
 }  // namespace speckv

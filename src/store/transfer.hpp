@@ -34,28 +34,31 @@ struct CodingScratch {
 // out.
 inline constexpr std::uint64_t kStreamBytes = 128 << 10;
 
-// Frames the plain block in `memory`; returns the frame's bytes.
+// None of these throws: without memory for scratch the answer is no_space.
+
+// Frames the plain block in `memory`; returns the frame's bytes, 0 without memory.
 std::uint64_t encode_block(const BlockLayout& layout, const LayerCodecs& codecs,
                            BlockKey key, std::uint32_t first_position, Bytes profile,
                            std::span<const MutableBytes> memory, MutableBytes out,
-                           CodingScratch& scratch);
+                           CodingScratch& scratch) noexcept;
 
 // Decodes layers [first, first + count) of a frame into `memory`, in layer order, and
 // raises `ready` (if any) after each. `frame` holds the frame's bytes from `frame_offset`
-// on, at least those layers; `header` its header. corrupted, or ok.
+// on, at least those layers; `header` its header. corrupted, no_space, or ok.
 Code decode_block(const BlockLayout& layout, BlockKey key, Bytes header, Bytes frame,
                   std::uint64_t frame_offset, std::uint64_t frame_bytes,
                   std::uint32_t first, std::uint32_t count, Bytes profile,
                   std::span<const MutableBytes> memory, std::atomic<std::uint32_t>* ready,
-                  CodingScratch& scratch);
+                  CodingScratch& scratch) noexcept;
 
 // Copies a frame into another tier, checking it: as it is where the codecs agree, decoded
-// and encoded again where they do not. corrupted, or ok with the bytes written.
+// and encoded again where they do not. corrupted, no_space, or ok with the bytes
+// written.
 Code transcode(const BlockLayout& layout, BlockKey key, Bytes frame,
                const LayerCodecs& codecs, Bytes profile, MutableBytes out,
-               std::uint64_t& out_bytes, CodingScratch& scratch);
+               std::uint64_t& out_bytes, CodingScratch& scratch) noexcept;
 
-// Reads every byte of a frame and checks it; allocates.
-Code verify_frame(const BlockLayout& layout, BlockKey key, Bytes frame);
+// Reads every byte of a frame and checks it. corrupted, no_space, or ok.
+Code verify_frame(const BlockLayout& layout, BlockKey key, Bytes frame) noexcept;
 
 }  // namespace speckv

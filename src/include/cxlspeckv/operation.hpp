@@ -9,7 +9,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -29,6 +29,9 @@ class [[nodiscard]] Operation {
   ~Operation();                                // waits
 
   bool done() const noexcept;
+  // There was no memory to begin it: it is done, every block ended as no_space, and no
+  // completion queue hears of it.
+  bool refused() const noexcept { return refused_ != 0; }
   Status wait();  // the first failure, if any block failed
   // The same; timed_out while still running, which changes nothing about the operation.
   Status wait_for(std::chrono::nanoseconds at_most);
@@ -42,9 +45,11 @@ class [[nodiscard]] Operation {
   std::uint32_t layers_ready(std::size_t index) const noexcept;
 
   explicit Operation(std::shared_ptr<OperationState> state) noexcept;  // internal
+  static Operation refused(std::size_t blocks) noexcept;               // internal
 
  private:
   std::shared_ptr<OperationState> state_;
+  std::size_t refused_ = 0;  // blocks
 };
 
 // What must have happened before the store touches lent memory: an event on a GPU stream,
@@ -72,12 +77,14 @@ class CompletionQueue {
   // Blocks until there is something, at most that long; returns whether there is.
   bool wait(std::chrono::nanoseconds at_most);
 
-  void push(const Entry& entry);  // the store's side
+  // The store's side. The second takes the list's entry, and needs no memory.
+  void push(const Entry& entry);
+  void push(std::list<Entry>& one) noexcept;
 
  private:
   std::mutex mutex_;
   std::condition_variable filled_;
-  std::deque<Entry> entries_;
+  std::list<Entry> entries_;
   void (*notify_)(void*);
   void* context_;
 };
