@@ -81,24 +81,28 @@ Result<AddressSpace::Range> AddressSpace::take(std::size_t bytes, int node) {
   if (bytes > kLargest) return Status(Code::no_space, "more than the address space");
   const std::size_t size = std::bit_ceil(std::max(bytes, page));
   Range range;
-  if (auto& spare = free_[size]; !spare.empty()) {
+  auto& [spare, made] = free_[size];
+  if (!spare.empty()) {
     range = spare.back();
     spare.pop_back();
   } else {
+    if (spare.capacity() == made) spare.reserve(std::max<std::size_t>(2 * made, 4));
     if (chunks_.empty() || chunks_.back().bytes - used_ < size) {
       if (Status mapped = map_chunk(size); !mapped.ok()) return mapped;
     }
     const Chunk& chunk = chunks_.back();
     range = {chunk.base + used_, size, chunk.region, used_, false};
     used_ += size;
+    ++made;
   }
   prefer(range, node);
   return range;
 }
 
-void AddressSpace::give_back(const Range& range) {
+// Into room that take() made for it.
+void AddressSpace::give_back(const Range& range) noexcept {
   forget(range.base, range.bytes);
-  free_[range.bytes].push_back(range);
+  free_.find(range.bytes)->second.spare.push_back(range);
 }
 
 void AddressSpace::forget(std::byte* first, std::size_t bytes) noexcept {

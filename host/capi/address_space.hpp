@@ -32,7 +32,7 @@ class AddressSpace {
   // Zeros, at least `bytes` long. node: where its memory should be, -1: anywhere; ignored
   // where there is no such node. no_space: the kernel refuses.
   Result<Range> take(std::size_t bytes, int node);
-  void give_back(const Range& range);
+  void give_back(const Range& range) noexcept;
 
   // Gives the memory of a part back to the kernel; it reads as zeros from then on.
   static void forget(std::byte* first, std::size_t bytes) noexcept;
@@ -44,12 +44,17 @@ class AddressSpace {
     RegionId region{};
   };
 
+  struct Size {
+    std::vector<Range> spare{};  // has room for all that were made
+    std::size_t made = 0;
+  };
+
   Status map_chunk(std::size_t bytes);
 
   BlockStore& store_;
   std::vector<Chunk> chunks_;
-  std::size_t used_ = 0;                            // of the last chunk
-  std::map<std::size_t, std::vector<Range>> free_;  // by size
+  std::size_t used_ = 0;              // of the last chunk
+  std::map<std::size_t, Size> free_;  // by size
 };
 
 }  // namespace speckv::capi

@@ -72,6 +72,7 @@ Status transfer(speckv_store* store, const speckv_block* blocks, std::size_t cou
                 given.completions == nullptr ? Use() : Use(given.completions->users)});
   made->operation = saving ? store->store->save(batch.blocks, wanted)
                            : store->store->load(batch.blocks, wanted);
+  if (made->operation.refused()) return made->operation.wait();
   *op = made.release();
   return {};
 }

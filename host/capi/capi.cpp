@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <new>
 
+#include "cxlspeckv/guarded.hpp"
 #include "cxlspeckv/open_store.hpp"
 
 namespace speckv::capi {
@@ -52,9 +52,7 @@ static_assert(BlockStore::kPending == SPECKV_PENDING);
 
 Status contained(const Body& body) noexcept {
   try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return Status(Code::no_space, {});
+    return guarded(body);
   } catch (...) {
     return Status(Code::internal, {});
   }
@@ -63,9 +61,7 @@ Status contained(const Body& body) noexcept {
 speckv_status answer(const Status& status) noexcept {
   if (status.ok()) return SPECKV_STATUS_OK;
   const bool silent = status.message().empty();
-  keep(silent && status.code() == Code::no_space ? "out of memory"
-       : silent                                  ? to_string(status.code())
-                                                 : status.message());
+  keep(silent ? to_string(status.code()) : std::string_view(status.message()));
   return static_cast<speckv_status>(status.code());
 }
 

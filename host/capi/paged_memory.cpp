@@ -66,12 +66,17 @@ Result<std::uint64_t> PagedMemory::allocate(std::size_t bytes, int node) {
   made->pages = std::vector<Page>((bytes - 1) / page_ + 1);
   for (Page& page : made->pages)
     page.of = made.get();
+  // All that needs memory comes before the range is taken.
+  Allocation& a = *made;
+  const std::uint64_t id = a.id;
+  decltype(handles_) row;
+  row.emplace(id, std::move(made));
+  auto entry = row.extract(id);
   handles_.reserve(handles_.size() + 1);
   auto range = space_->take(bytes, node);
   if (!range) return range.error();
-  made->range = *range;
-  const std::uint64_t id = made->id;
-  handles_.emplace(id, std::move(made));
+  a.range = *range;
+  handles_.insert(std::move(entry));
   used_ += bytes;
   return id;
 }
@@ -197,7 +202,9 @@ Status PagedMemory::load(Lock& lock, std::span<Page* const> pages) {
   Code code = status.code();
   if (code == Code::not_found)
     code = store_->stats(0).fenced ? Code::io_error : Code::corrupted;
-  return {code, "stored pages did not come back: " + status.message()};
+  return contained_call([&]() -> Status {  // the pages are settled: this must not fail
+    return {code, "stored pages did not come back: " + status.message()};
+  });
 }
 
 // ---- pages out

@@ -90,7 +90,7 @@ class PagedMemory {
   using Lock = std::unique_lock<std::mutex>;
   using Deadline = std::chrono::steady_clock::time_point;
 
-  explicit PagedMemory(std::uint64_t capacity) noexcept : capacity_(capacity) {}
+  explicit PagedMemory(std::uint64_t capacity) : capacity_(capacity) {}
   static Result<std::unique_ptr<PagedMemory>> open_on(StoreOptions options,
                                                       std::uint64_t window);
 

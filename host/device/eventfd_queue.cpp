@@ -1,9 +1,11 @@
 #include <cerrno>
+#include <new>
 
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "cxlspeckv/devices.hpp"
+#include "cxlspeckv/guarded.hpp"
 
 #include "device/os.hpp"
 
@@ -18,9 +20,14 @@ void raise(int fd) noexcept {
 }  // namespace
 
 Result<std::unique_ptr<EventfdCompletionQueue>> EventfdCompletionQueue::create() {
-  const int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (fd < 0) return os_error("eventfd", errno);
-  return std::unique_ptr<EventfdCompletionQueue>(new EventfdCompletionQueue(fd));
+  return guarded([]() -> Result<std::unique_ptr<EventfdCompletionQueue>> {
+    const int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) return os_error("eventfd", errno);
+    auto* const made = new (std::nothrow) EventfdCompletionQueue(fd);
+    if (made != nullptr) return std::unique_ptr<EventfdCompletionQueue>(made);
+    ::close(fd);
+    return Status(Code::no_space, "out of memory");
+  });
 }
 
 EventfdCompletionQueue::EventfdCompletionQueue(int fd) noexcept

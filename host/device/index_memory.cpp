@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "cxlspeckv/devices.hpp"
+#include "cxlspeckv/guarded.hpp"
 
 #include "device/os.hpp"
 #include "device/uri.hpp"
@@ -289,9 +290,7 @@ Status claim(const Name& name, Attachment& at) {
                std::to_string(kSlots) + " processes are attached already");
 }
 
-}  // namespace
-
-Result<IndexMemory> open_index_memory(std::string_view name, std::uint64_t bytes) {
+Result<IndexMemory> open_memory(std::string_view name, std::uint64_t bytes) {
   Result<Name> resolved = resolve(name);
   if (!resolved.ok()) return resolved.error();
   if (bytes < sizeof(std::uint64_t) || bytes > kMostBytes) {
@@ -323,7 +322,7 @@ Result<IndexMemory> open_index_memory(std::string_view name, std::uint64_t bytes
 }
 
 // Reads with system calls: a mapping could be cut off while it is looked at.
-Result<IndexSnapshot> peek_index_memory(std::string_view name, std::size_t bytes) {
+Result<IndexSnapshot> peek(std::string_view name, std::size_t bytes) {
   const Result<Name> resolved = resolve(name);
   if (!resolved.ok()) return resolved.error();
   const Fd fd(::shm_open(resolved->file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0));
@@ -345,11 +344,23 @@ Result<IndexSnapshot> peek_index_memory(std::string_view name, std::size_t bytes
   return out;
 }
 
-Status remove_index_memory(std::string_view name) {
+Status remove_memory(std::string_view name) {
   const Result<Name> resolved = resolve(name);
   if (!resolved.ok()) return resolved.error();
   if (::shm_unlink(resolved->file.c_str()) == 0) return {};
   return os_error("index memory " + resolved->identity, errno);
+}
+
+}  // namespace
+
+Result<IndexMemory> open_index_memory(std::string_view name, std::uint64_t bytes) {
+  return guarded([&] { return open_memory(name, bytes); });
+}
+Result<IndexSnapshot> peek_index_memory(std::string_view name, std::size_t bytes) {
+  return guarded([&] { return peek(name, bytes); });
+}
+Status remove_index_memory(std::string_view name) {
+  return guarded([&] { return remove_memory(name); });
 }
 
 }  // namespace speckv

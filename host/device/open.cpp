@@ -1,6 +1,7 @@
 #include "device/open.hpp"
 
 #include "cxlspeckv/devices.hpp"
+#include "cxlspeckv/guarded.hpp"
 
 #include "device/simulated.hpp"
 
@@ -30,12 +31,14 @@ OpenedDevice open_scheme(const DeviceUri& uri) {
 }  // namespace
 
 OpenedDevice open_device(std::string_view name) {
-  Result<DeviceUri> parsed = parse_uri(name);
-  if (!parsed.ok()) return parsed.error();
-  const DeviceUri uri = std::move(*parsed);
-  OpenedDevice device = open_scheme(uri);
-  if (!device.ok() || !uri.throttle) return device;
-  return throttled(std::move(*device), *uri.throttle);
+  return guarded([&]() -> OpenedDevice {
+    Result<DeviceUri> parsed = parse_uri(name);
+    if (!parsed.ok()) return parsed.error();
+    const DeviceUri uri = std::move(*parsed);
+    OpenedDevice device = open_scheme(uri);
+    if (!device.ok() || !uri.throttle) return device;
+    return throttled(std::move(*device), *uri.throttle);
+  });
 }
 
 }  // namespace speckv

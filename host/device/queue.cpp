@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "cxlspeckv/guarded.hpp"
+
 namespace speckv {
 
 Status check_depth(std::uint32_t depth) {
@@ -15,14 +17,17 @@ Status check_depth(std::uint32_t depth) {
 Status RegionTable::attach(RegionId id, MutableBytes memory) {
   if (id == RegionId{}) return {Code::invalid_argument, "region id 0 is never valid"};
   if (memory.empty()) return {Code::invalid_argument, "a region cannot be empty"};
-  const std::unique_lock lock(mutex_);
-  const auto [where, added] = regions_.try_emplace(id, Region{memory, version_ + 1});
-  if (!added) {
-    return {Code::invalid_argument,
-            "region id " + std::to_string(static_cast<std::uint32_t>(id)) + " is taken"};
-  }
-  ++version_;
-  return {};
+  return guarded([&]() -> Status {
+    const std::unique_lock lock(mutex_);
+    const auto [where, added] = regions_.try_emplace(id, Region{memory, version_ + 1});
+    if (!added) {
+      return {Code::invalid_argument, "region id " +
+                                          std::to_string(static_cast<std::uint32_t>(id)) +
+                                          " is taken"};
+    }
+    ++version_;
+    return {};
+  });
 }
 
 Status RegionTable::detach(RegionId id) {

@@ -67,7 +67,9 @@ class ThrottledDevice final : public Device {
   const DeviceInfo& info() const noexcept override { return info_; }
   Status attach(RegionId region, MutableBytes memory) override {
     if (Status status = inner_->attach(region, memory); !status.ok()) return status;
-    return regions_.attach(region, memory);
+    Status status = regions_.attach(region, memory);
+    if (!status.ok()) (void)inner_->detach(region);
+    return status;
   }
   Status detach(RegionId region) override {
     if (Status status = inner_->detach(region); !status.ok()) return status;
