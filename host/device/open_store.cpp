@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "cxlspeckv/devices.hpp"
+#include "cxlspeckv/guarded.hpp"
 
 namespace speckv {
 namespace {
@@ -88,52 +89,60 @@ void tell(const LogSink& log, const Tier& tier) {
 }  // namespace
 
 Result<StoreOptions> resolve_store(const StoreConfig& config) {
-  StoreOptions options;
-  options.layouts = config.layouts;
-  options.profile = config.profile;
-  options.max_blocks = config.max_blocks;
-  options.clock = config.clock;
-  options.events = config.events;
-  options.log = config.log;
-  if (config.tiers.size() > kMaxTiers) {
-    return Status(Code::invalid_argument, "a store has 1 to 6 tiers");
-  }
-  for (const TierConfig& described : config.tiers) {
-    auto tier = open_tier(described, config.name, options.tiers.size());
-    if (!tier) return tier.error();
-    tell(options.log, *tier);
-    options.tiers.push_back(*std::move(tier));
-  }
-  return options;
+  return guarded([&]() -> Result<StoreOptions> {
+    StoreOptions options;
+    options.layouts = config.layouts;
+    options.profile = config.profile;
+    options.max_blocks = config.max_blocks;
+    options.clock = config.clock;
+    options.events = config.events;
+    options.log = config.log;
+    if (config.tiers.size() > kMaxTiers) {
+      return Status(Code::invalid_argument, "a store has 1 to 6 tiers");
+    }
+    for (const TierConfig& described : config.tiers) {
+      auto tier = open_tier(described, config.name, options.tiers.size());
+      if (!tier) return tier.error();
+      tell(options.log, *tier);
+      options.tiers.push_back(*std::move(tier));
+    }
+    return options;
+  });
 }
 
 Result<std::unique_ptr<BlockStore>> open_store(const StoreConfig& config) {
-  auto resolved = resolve_store(config);
-  if (!resolved) return resolved.error();
-  StoreOptions options = *std::move(resolved);
-  if (!config.name.empty()) {
-    auto bytes = index_bytes(options);
-    if (!bytes) return bytes.error();
-    auto memory = open_index_memory(config.name, *bytes);
-    if (!memory) return memory.error();
-    options.index = *std::move(memory);
-  }
-  return BlockStore::open(std::move(options));
+  return guarded([&]() -> Result<std::unique_ptr<BlockStore>> {
+    auto resolved = resolve_store(config);
+    if (!resolved) return resolved.error();
+    StoreOptions options = *std::move(resolved);
+    if (!config.name.empty()) {
+      auto bytes = index_bytes(options);
+      if (!bytes) return bytes.error();
+      auto memory = open_index_memory(config.name, *bytes);
+      if (!memory) return memory.error();
+      options.index = *std::move(memory);
+    }
+    return BlockStore::open(std::move(options));
+  });
 }
 
 Result<StoreInfo> inspect_store(const std::string& name) {
-  auto front = peek_index_memory(name, index_front_bytes());
-  if (!front) return front.error();
-  auto info = inspect_index(front->bytes);
-  if (info) info->processes = front->processes;
-  return info;
+  return guarded([&]() -> Result<StoreInfo> {
+    auto front = peek_index_memory(name, index_front_bytes());
+    if (!front) return front.error();
+    auto info = inspect_index(front->bytes);
+    if (info) info->processes = front->processes;
+    return info;
+  });
 }
 
 Status remove_store(const std::string& name) {
-  for (std::size_t tier = 0; tier < kMaxTiers; ++tier) {
-    (void)::shm_unlink(shared_segment(name, tier).c_str());  // most never existed
-  }
-  return remove_index_memory(name);
+  return guarded([&]() -> Status {
+    for (std::size_t tier = 0; tier < kMaxTiers; ++tier) {
+      (void)::shm_unlink(shared_segment(name, tier).c_str());  // most never existed
+    }
+    return remove_index_memory(name);
+  });
 }
 
 }  // namespace speckv

@@ -21,9 +21,9 @@ Status RegionTable::attach(RegionId id, MutableBytes memory) {
     const std::unique_lock lock(mutex_);
     const auto [where, added] = regions_.try_emplace(id, Region{memory, version_ + 1});
     if (!added) {
-      return {Code::invalid_argument, "region id " +
-                                          std::to_string(static_cast<std::uint32_t>(id)) +
-                                          " is taken"};
+      return {
+          Code::invalid_argument,
+          "region id " + std::to_string(static_cast<std::uint32_t>(id)) + " is taken"};
     }
     ++version_;
     return {};
