@@ -31,13 +31,15 @@ Status RegionTable::attach(RegionId id, MutableBytes memory) {
 }
 
 Status RegionTable::detach(RegionId id) {
-  const std::unique_lock lock(mutex_);
-  if (regions_.erase(id) == 0) {
-    return {Code::not_found,
-            "no region has the id " + std::to_string(static_cast<std::uint32_t>(id))};
-  }
-  ++version_;
-  return {};
+  return guarded([&]() -> Status {
+    const std::unique_lock lock(mutex_);
+    if (regions_.erase(id) == 0) {
+      return {Code::not_found,
+              "no region has the id " + std::to_string(static_cast<std::uint32_t>(id))};
+    }
+    ++version_;
+    return {};
+  });
 }
 
 const RegionTable::Region* RegionTable::Reader::find(RegionId id) const noexcept {

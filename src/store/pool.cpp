@@ -213,7 +213,7 @@ Result<std::unique_ptr<SyncIo>> SyncIo::open(Device& device, RegionId region,
   io->buffer_ = aligned_buffer(io->storage_, bytes, 4096);
   if (Status attached = device.attach(region, io->buffer_); !attached.ok())
     return attached;
-  auto queue = device.open_queue(1);
+  auto queue = guarded([&device] { return device.open_queue(1); });
   if (!queue) {
     (void)device.detach(region);
     return queue.error();
@@ -223,6 +223,7 @@ Result<std::unique_ptr<SyncIo>> SyncIo::open(Device& device, RegionId region,
 }
 
 SyncIo::~SyncIo() {
+  if (queue_ == nullptr) return;  // open() failed, and let go of the region
   queue_.reset();
   (void)device_.detach(region_);
 }
