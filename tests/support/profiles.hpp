@@ -35,7 +35,7 @@ inline ProfileParts random_parts(const ProfileShape& shape, std::uint64_t seed) 
     store_le(to.data() + to.size() - sizeof value, value);
   };
   for (std::uint32_t i = 0; i < shape.pairs; ++i)
-    put(ProfilePart::frequencies, std::uint32_t{683565276U >> (i / 2)});
+    put(ProfilePart::frequencies, std::uint32_t{683565276U >> (i / 8)});
   for (std::uint32_t i = 0; i < shape.targets; ++i)
     put(ProfilePart::targets, static_cast<std::uint16_t>(4096 + 1024 * i));
   for (std::size_t i = 0; i < heads * shape.targets; ++i)
