@@ -231,8 +231,8 @@ def miss(bench):
         engine.ready()
     for engine in (none, our):
         engine.round([200, 201])
-    before, pairs = our.cpu_seconds(), []
     busy = sum_of(our.round([202], metrics=True), "vllm:cxlspeckv_cpu_seconds")
+    before, pairs = our.cpu_seconds(), []
     for n in range(PAIRS + 1):
         prompts = [300 + 2 * n, 301 + 2 * n]
         order = (none, our) if n % 2 else (our, none)
