@@ -33,7 +33,7 @@ struct BlockTransfer {
 };
 
 struct TransferOptions {
-  LayerRange layers{};                     // of load; a save is always whole
+  LayerRange layers{};  // of load; a save is always whole
   // From now, for all of it: blocks that are not done by then end as timed_out, and their
   // memory is no longer lent. 0: the devices' own timeouts.
   std::chrono::nanoseconds deadline{0};
@@ -112,8 +112,8 @@ class BlockStore {
   Operation save(std::span<const BlockTransfer> blocks,
                  const TransferOptions& options = {});
 
-  // Reads blocks, decoded. not_found, corrupted, timed_out or io_error a block; its memory
-  // is then unspecified, but nothing writes into it any more.
+  // Reads blocks, decoded. not_found, corrupted, timed_out or io_error a block; its
+  // memory is then unspecified, but nothing writes into it any more.
   Operation load(std::span<const BlockTransfer> blocks,
                  const TransferOptions& options = {});
 
