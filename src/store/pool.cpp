@@ -356,9 +356,12 @@ Status Pool::recover(BlockTable& table, const std::vector<BlockLayout>& layouts,
     const std::uint64_t frame = align_up(row.bytes, g.unit);
     const std::uint64_t at = g.data_offset + std::uint64_t{row.offset} * g.unit;
     if (sound && row.generation == last) {  // the crash may have come before its flush
-      sound = frame <= io.buffer().size() && io.read(at, frame) == Code::ok &&
-              verify_frame(layouts[row.layout], row.key, io.buffer().first(row.bytes)) ==
-                  Code::ok;
+      Code code = frame <= io.buffer().size() ? io.read(at, frame) : Code::corrupted;
+      if (code == Code::ok)
+        code = verify_frame(layouts[row.layout], row.key, io.buffer().first(row.bytes));
+      // Not looked at is not damaged: nothing is given up for want of memory.
+      if (code == Code::no_space) return {code, "out of memory"};
+      sound = code == Code::ok;
     }
     if (!sound) {
       reject(row.node);

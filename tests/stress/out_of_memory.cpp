@@ -228,6 +228,30 @@ TEST_P(OutOf, a_private_store) {
   ::unlink(pool_file().c_str());
 }
 
+TEST_P(OutOf, a_pool_that_is_opened_again) {
+  StoreConfig config;
+  config.layouts = {bench_.layout};
+  config.tiers = {{.device = "dram:40K"}, {.device = "file:" + pool_file() + "?size=1M"}};
+  ::unlink(pool_file().c_str());
+  {
+    auto store = open(config);
+    ASSERT_NE(store, nullptr);
+    Client client(*store, bench_);
+    for (std::size_t i = 0; i < kBlocks; ++i)
+      ASSERT_EQ(client.save(i, true), Code::ok);
+  }
+  run([&] {  // nothing that was flushed is given up for want of memory
+    auto store = open(config);
+    ASSERT_NE(store, nullptr);
+    Client client(*store, bench_);
+    supply();
+    for (std::size_t i = 0; i < kBlocks; ++i)
+      EXPECT_EQ(client.load(i), Code::ok) << "block " << i;
+    EXPECT_EQ(check_invariants(*store), "");
+  });
+  ::unlink(pool_file().c_str());
+}
+
 TEST_P(OutOf, a_named_store) {
   StoreConfig config;
   config.layouts = {bench_.layout};
