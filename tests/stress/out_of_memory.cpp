@@ -39,7 +39,7 @@ void sweep(Shortage what, std::uint64_t least, const std::function<void()>& scri
   want(what, kNever);
   script();
   supply();
-  const std::uint64_t step = std::max<std::uint64_t>(asked() / scaled(500), 1);
+  const std::uint64_t step = std::max<std::uint64_t>(asked() / scaled(200), 1);
   std::uint64_t hits = 0;
   for (std::uint64_t n = 0;; n += step) {
     SCOPED_TRACE("number " + std::to_string(n));
