@@ -49,6 +49,12 @@ Result<std::vector<float>> Generator::follow(std::span<const std::uint32_t> toke
   return all;
 }
 
+Status Generator::bring() {
+  if (kv_ == nullptr || kv_->size() == 0) return {};
+  const auto view = kv_->view();
+  return view ? Status() : view.error();
+}
+
 bool Generator::stage() noexcept {
   return kv_ == nullptr || kv_->stage().ok();
 }

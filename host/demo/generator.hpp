@@ -28,6 +28,8 @@ class Generator {
   // [token][vocabulary].
   Result<std::vector<float>> follow(std::span<const std::uint32_t> tokens);
 
+  // Brings the KV into the fastest tier, and waits until it is there.
+  Status bring();
   // Starts to bring the KV into the fastest tier: a hint. False: ask again later.
   bool stage() noexcept;
   // Forgets the KV (not the text), in the store as well.

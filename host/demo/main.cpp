@@ -77,6 +77,11 @@ void declare(CLI::App& app, Settings& settings, std::string& codec) {
   const CLI::Validator named(
       [](const std::string& name) { return std::string(name.empty() ? "no name" : ""); },
       "");
+  app.add_option("--speculation", settings.speculation,
+                 "compare these where users think between turns: off, learned, hinted")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"off", "learned", "hinted"}))
+      ->type_name("WAY,WAY");
   app.add_option("--text", settings.text, "text to read (default: the one shipped)")
       ->check(named)
       ->type_name("FILE");
@@ -137,6 +142,7 @@ int measure(const Settings& settings, Model& model, Team& team,
   const double peak = measure_peak(team, model.kernels());
   Result<WorkloadResult> workload = Status(Code::internal, "did not run");
   Result<std::vector<Fidelity>> fidelity = Status(Code::internal, "did not run");
+  Result<std::vector<ThinkingResult>> thinking = std::vector<ThinkingResult>();
   {
     ProgressBar bar(settings.progress || ::isatty(STDERR_FILENO) == 1);
     workload = run_workload(settings, model, text,
@@ -147,8 +153,13 @@ int measure(const Settings& settings, Model& model, Team& team,
       bar.draw(0.85 + done * 0.15, "comparing codecs");
     });
     if (!fidelity) return say(kFailed, fidelity.error().message());
+    if (!settings.speculation.empty()) {
+      thinking = run_thinking(settings, model, text,
+                              [&](double done) { bar.draw(done, "users think"); });
+    }
+    if (!thinking) return say(kFailed, thinking.error().message());
   }
-  const Report report{settings, *workload, *fidelity, peak};
+  const Report report{settings, *workload, *fidelity, peak, *thinking};
   std::printf("\n%s\n%s", sample_text(*workload, tokenizer).c_str(),
               table(report).c_str());
   if (!settings.json.empty()) {
@@ -213,6 +224,8 @@ std::string find_fault(const Settings& settings, const std::string& codec) {
   if (settings.longest() > 1U << 17)
     return "--rounds: sequences would pass 131072 tokens";
   if (settings.tiers.size() > kMaxTiers) return "--tiers: more than the store can have";
+  if (!settings.speculation.empty() && !settings.tiers.empty())
+    return "--speculation: has tiers of its own, and does not go with --tiers";
   if (!settings.json.empty() && !std::ofstream(settings.json, std::ios::app)) {
     return "--json: cannot write " + settings.json;
   }

@@ -102,6 +102,38 @@ void add_fidelity(std::string& out, const Report& report) {
   }
 }
 
+double mean(const std::vector<double>& values) {
+  if (values.empty()) return 0;
+  return std::accumulate(values.begin(), values.end(), 0.0) /
+         static_cast<double>(values.size());
+}
+
+void add_thinking(std::string& out, const Report& report) {
+  if (report.thinking.empty()) return;
+  append(out, "\n%-11s %20s %21s %10s %9s %9s %9s %9s\n", "speculation",
+         "stall, median / mean", "first token, median", "there", "staged", "useful",
+         "late", "wasted");
+  for (const ThinkingResult& r : report.thinking) {
+    const PrefetchStats::Source& s =
+        r.speculation == "hinted" ? r.stats.hinted : r.stats.learned;
+    append(out, "%-11s %7.2f / %7.2f ms %18.2f ms %8.0f %% %5.0f MiB",
+           r.speculation.c_str(), 1e3 * median(r.stall_seconds).value_or(0),
+           1e3 * mean(r.stall_seconds), 1e3 * median(r.first_token_seconds).value_or(0),
+           100 * share(r.in_fast_tier, r.blocks), mebibytes(s.staged));
+    append(out, " %5.0f MiB %5.0f MiB %5.0f MiB\n", mebibytes(s.useful),
+           mebibytes(s.late), mebibytes(s.wasted));
+  }
+  append(
+      out,
+      "Users think for %.1f to %.1f s, three of four for %.1f to %.1f s; time in which "
+      "nothing happens is skipped.\n",
+      kQuickThinks / 2, kQuickThinks * 1.5, kSlowThinks / 2, kSlowThinks * 1.5);
+  append(out,
+         "Hints come %.0f s ahead. There: blocks in the fast tier when their turn "
+         "arrived.\n",
+         kHintLead);
+}
+
 std::vector<double> inverse(std::vector<double> values) {
   for (double& value : values)
     value = 1 / value;
@@ -155,6 +187,7 @@ std::string table(const Report& report) {
   }
   out += '\n';
   add_fidelity(out, report);
+  add_thinking(out, report);
   return out;
 }
 
@@ -204,6 +237,12 @@ Status check(const Report& report) {
   if (exact(report.settings) && !w.same_tokens[tiered]) {
     return Status(Code::internal,
                   "(b) did not write the text of (a), though its codec is exact");
+  }
+  for (const ThinkingResult& r : report.thinking) {
+    if (exact(report.settings) && !r.same_text) {
+      return Status(Code::internal,
+                    "speculation " + r.speculation + " changed what was written");
+    }
   }
   for (const TierResult& tier : w.tiers) {
     if (!tier.bytes_agree) {

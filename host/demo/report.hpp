@@ -6,6 +6,7 @@
 
 #include "fidelity.hpp"
 #include "figures.hpp"
+#include "thinking.hpp"
 #include "tokenizer.hpp"
 #include "workload.hpp"
 
@@ -16,6 +17,7 @@ struct Report {
   const WorkloadResult& workload;
   const std::vector<Fidelity>& fidelity;
   double peak_flops = 0;  // of the machine, on as many threads
+  std::vector<ThinkingResult> thinking{};
 };
 
 // A prompt's end, and what the model made of it.

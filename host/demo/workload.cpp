@@ -231,9 +231,8 @@ std::size_t window(std::size_t text, std::size_t length, std::size_t n,
   return count < 2 ? 0 : (text - length) * n / (count - 1);
 }
 
-Result<WorkloadResult> run_workload(const Settings& settings, Model& model,
-                                    const std::vector<std::uint32_t>& text,
-                                    const Progress& progress) {
+std::vector<std::vector<std::uint32_t>> prompts_of(
+    const Settings& settings, const std::vector<std::uint32_t>& text) {
   std::vector<std::vector<std::uint32_t>> prompts;
   for (std::uint32_t n = 0; n < settings.sequences; ++n) {
     const auto from =
@@ -241,6 +240,13 @@ Result<WorkloadResult> run_workload(const Settings& settings, Model& model,
                            window(text.size(), settings.context, n, settings.sequences));
     prompts.emplace_back(from, from + settings.context);
   }
+  return prompts;
+}
+
+Result<WorkloadResult> run_workload(const Settings& settings, Model& model,
+                                    const std::vector<std::uint32_t>& text,
+                                    const Progress& progress) {
+  const auto prompts = prompts_of(settings, text);
   WorkloadResult result;
   Meter meter(settings, progress);
   std::array<Lane, kWays> lanes{Lane(all_fast, settings), Lane(tiered, settings),

@@ -26,6 +26,7 @@ struct Settings {
   const Codec* codec = nullptr;      // of the tiers below the first
   std::string text{}, model{};       // a file, a folder; empty: those shipped
   std::string json{};
+  std::vector<std::string> speculation{};  // ways of thinking.hpp; empty: none of it
   bool progress = false;
 
   std::uint32_t longest() const noexcept { return context + rounds * turn; }
@@ -75,7 +76,10 @@ struct WorkloadResult {
 // Told how much of the whole is done, from 0 to 1.
 using Progress = std::function<void(double)>;
 
-// REQUIRES: `text` has more than settings.context tokens.
+// Where each conversation begins. REQUIRES: `text` has more than settings.context tokens.
+std::vector<std::vector<std::uint32_t>> prompts_of(
+    const Settings& settings, const std::vector<std::uint32_t>& text);
+
 Result<WorkloadResult> run_workload(const Settings& settings, Model& model,
                                     const std::vector<std::uint32_t>& text,
                                     const Progress& progress);

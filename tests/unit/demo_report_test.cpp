@@ -143,5 +143,40 @@ TEST(DemoReport, the_table_tells_speeds_tiers_and_codecs) {
   }
 }
 
+TEST(DemoReport, speculation_has_a_row_a_way_and_changes_no_text) {
+  const Outcome run;
+  EXPECT_EQ(table(run.report).find("speculation"), std::string::npos) << "nobody asked";
+  Report report{run.settings, run.workload, run.fidelity, 4e9};
+  report.thinking = {{.speculation = "off", .stall_seconds = {0.001, 0.002, 0.006}},
+                     {.speculation = "hinted",
+                      .stall_seconds = {0.0005},
+                      .first_token_seconds = {0.0015},
+                      .blocks = 200,
+                      .in_fast_tier = 150}};
+  report.thinking[1].stats.hinted = {
+      .staged = 7U << 20, .useful = 5U << 20, .late = 0, .wasted = 2U << 20};
+  const std::string text = table(report);
+  for (const char* part :
+       {"off            2.00 /    3.00 ms", "hinted         0.50 /    0.50 ms",
+        "1.50 ms       75 %     7 MiB     5 MiB     0 MiB     2 MiB"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\nin\n" << text;
+  EXPECT_TRUE(check(report).ok());
+  report.thinking[1].same_text = false;
+  EXPECT_FALSE(check(report).ok());
+}
+
+TEST(DemoThinking, turns_come_in_order_and_a_quarter_of_the_users_is_quick) {
+  const auto arrivals = think_times(16, 400);
+  std::vector<std::size_t> turns(16);
+  double before = 0;
+  for (const Arrival& arrival : arrivals) {
+    EXPECT_LE(before, arrival.at);
+    before = arrival.at;
+    ++turns.at(arrival.conversation);
+  }
+  for (std::size_t n = 0; n < turns.size(); ++n)
+    EXPECT_EQ(turns[n] * 16 > arrivals.size(), n % 4 == 0) << n;
+}
+
 }  // namespace
 }  // namespace speckv::demo
