@@ -18,7 +18,7 @@ constexpr std::size_t kMaxTasks = 32, kMinTasks = 2;
 constexpr std::size_t kCommitPages = 64;
 constexpr std::size_t kDemotions = 8;  // at a time
 // Transfers that a full queue has not taken: of the tasks, a commit, and some probes.
-constexpr std::size_t kUnsent = kMaxTasks + kCommitPages + 8;
+constexpr std::size_t kUnsent = kMaxTasks * kMaxReadGroups + kCommitPages + 8;
 constexpr std::uint64_t kProbeTag = Committer::kTag - 1;
 
 }  // namespace
@@ -272,22 +272,32 @@ void Mover::poll() {
         if (c.code != Code::ok) fence(c.code);
         continue;
       }
-      if (c.tag >= tasks_.size()) continue;  // nothing of ours
-      Task& task = tasks_[c.tag];
-      if (task.step == Task::Step::idle) continue;
-      if (task.step == Task::Step::lost) {
-        lost(task);
-      } else if (c.code != Code::ok) {
-        failed(task, c.code);
-        if (c.code != Code::no_space) fence(c.code);  // full is not broken
-      } else if (task.step == Task::Step::write) {
-        breaker_.succeeded();
-        written(task);
-      } else {
-        breaker_.succeeded();
-        landed(task);
-      }
+      const std::uint32_t bit = 1U << c.tag % kMaxReadGroups;
+      if (c.tag / kMaxReadGroups >= tasks_.size()) continue;  // nothing of ours
+      Task& task = tasks_[c.tag / kMaxReadGroups];
+      if ((task.awaited & bit) == 0) continue;
+      task.awaited &= ~bit;
+      if (task.answer == Code::ok) task.answer = c.code;
+      answered(task);
     }
+  }
+}
+
+// Of a load, layers are handed over as they land; all else waits for the last answer.
+void Mover::answered(Task& task) {
+  if (task.step == Task::Step::read && task.answer == Code::ok) decode_ready(task);
+  if (task.awaited != 0) return;
+  if (task.step == Task::Step::lost) {
+    lost(task);
+  } else if (const Code code = task.answer; code != Code::ok) {
+    failed(task, code);
+    if (code != Code::no_space) fence(code);  // full is not broken
+  } else if (task.step == Task::Step::write) {
+    breaker_.succeeded();
+    written(task);
+  } else {
+    breaker_.succeeded();
+    landed(task);
   }
 }
 
@@ -421,9 +431,20 @@ void Mover::send(const Transfer& transfer) {
   to_submit_.push_back(transfer);
 }
 
-void Mover::submit(Task& task, Transfer::Op op, std::uint64_t offset,
-                   MutableBytes memory) {
-  const auto tag = static_cast<std::uint64_t>(&task - tasks_.data());
+// REQUIRES: task is idle.
+void Mover::start_task(Task& task, Job& job, Task::Step step) {
+  task.step = step;
+  task.job = std::move(job);
+  task.answer = task.decoded = Code::ok;
+  task.from = 0;
+  ++running_;
+}
+
+void Mover::submit(Task& task, Transfer::Op op, std::uint64_t offset, MutableBytes memory,
+                   std::uint32_t group) {
+  const auto index = static_cast<std::uint64_t>(&task - tasks_.data());
+  const std::uint64_t tag = index * kMaxReadGroups + group;
+  task.awaited |= 1U << group;
   const auto at = static_cast<std::uint64_t>(memory.data() - memory_.data());
   task.deadline = services_.clock->now() + tier_.device->info().timeout;
   send({op, offset, {kStaging, at, memory.size()}, tag});

@@ -4,6 +4,7 @@
 // post(), wake() and quarantine() from any thread; everything else on the mover's own.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -19,6 +20,8 @@
 #include "store/transfer.hpp"
 
 namespace speckv {
+
+inline constexpr std::uint32_t kMaxReadGroups = 8;  // of one block
 
 class Mover final : private Committer::Sender {
  public:
@@ -58,10 +61,16 @@ class Mover final : private Committer::Sender {
   void relieve(std::uint32_t from) noexcept;
 
  private:
-  // A job with staging memory and a transfer under way.
+  // A load's layers are read in groups, so that some are ready before all have landed.
+  static constexpr std::uint64_t kGroupBytes = 256 << 10;  // at least
+  // A job with staging memory and transfers under way.
   struct Task {
     enum class Step : std::uint8_t { idle, header, read, write, lost };
     Step step = Step::idle;
+    std::uint32_t awaited = 0;  // bit g: the transfer of group g has not been answered
+    Code answer = Code::ok;     // the first of the device that was not ok
+    Code decoded = Code::ok;    // of what has landed so far
+    std::array<std::uint64_t, kMaxReadGroups> group_end{};  // in `staging`, for read
     Job job{};
     Copy target{};            // being filled, by write
     std::uint64_t from = 0;   // offset in the frame that `staging` begins at, for read
@@ -97,6 +106,8 @@ class Mover final : private Committer::Sender {
   Started begin_load(Job& job);
   Started begin_move(Job& job);
   Started read(Job& job, const Copy& copy, bool header_only);
+  void read_groups(Task& task, std::uint64_t lead, std::uint64_t bytes,
+                   std::uint32_t layers);
   Started stored_meanwhile(Job& job);
   Started gone(Job& job);
   Started await_commit(Job& job, std::uint32_t node);
@@ -104,8 +115,10 @@ class Mover final : private Committer::Sender {
   Started fill(Job& job, Bytes frame);
   Started write(Job& job, const Copy& target, std::uint64_t frame, Task& task);
   void forward(Job& job, std::uint32_t tier);
+  void answered(Task& task);
+  void decode_ready(Task& task);
   void landed(Task& task);
-  void decode(Task& task);
+  void loaded(Task& task);
   void written(Task& task);
   void lost(Task& task);
   void failed(Task& task, Code code);
@@ -117,7 +130,9 @@ class Mover final : private Committer::Sender {
   void note_corrupted(Job& job, const Copy& copy);
   std::uint32_t wanted_layers(const Job& job, std::uint32_t& first) const;
   Task* idle_task();
-  void submit(Task& task, Transfer::Op op, std::uint64_t offset, MutableBytes memory);
+  void start_task(Task& task, Job& job, Task::Step step);
+  void submit(Task& task, Transfer::Op op, std::uint64_t offset, MutableBytes memory,
+              std::uint32_t group = 0);
   void fence(Code code);
 
   BlockTable& table_;

@@ -1,5 +1,6 @@
 // What the mover does with each job. begin() answers `later` for a job that must wait.
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "cxlspeckv/guarded.hpp"
@@ -156,11 +157,9 @@ Mover::Started Mover::write(Job& job, const Copy& target, std::uint64_t frame,
   const std::uint64_t padded = align_up(frame, align_);
   std::fill(task.staging.begin() + static_cast<std::ptrdiff_t>(frame),
             task.staging.begin() + static_cast<std::ptrdiff_t>(padded), std::byte{0});
-  task.step = Task::Step::write;
-  task.job = std::move(job);
+  start_task(task, job, Task::Step::write);
   task.target = target;
   task.frame = frame;
-  ++running_;
   submit(task, Transfer::Op::write, tier_.device_offset(tier_.node(target.node)),
          task.staging.first(padded));
   return Started::running;
@@ -276,23 +275,59 @@ Mover::Started Mover::read(Job& job, const Copy& copy, bool header_only) {
     if (job.source.node == kNone) table_.unpin(copy);
     return Started::later;
   }
-  task->job = std::move(job);
+  start_task(*task, job, header_only ? Task::Step::header : Task::Step::read);
   task->job.source = copy;
-  task->from = 0;
-  ++running_;
   const std::uint64_t at = tier_.device_offset(tier_.node(copy.node));
   if (header_only) {
-    task->step = Task::Step::header;
     // A small frame at the end of the device is shorter than another layout's header.
     const std::uint64_t most = align_up(copy.frame_bytes, align_);
     submit(*task, Transfer::Op::read, at,
            task->header.first(std::min<std::uint64_t>(task->header.size(), most)));
   } else {
-    task->step = Task::Step::read;
-    submit(*task, Transfer::Op::read, at,
-           task->staging.first(align_up(copy.frame_bytes, align_)));
+    const std::uint32_t layers = services_.layout(copy.layout).layers;
+    read_groups(*task, frame_header_bytes(layers), align_up(copy.frame_bytes, align_),
+                task->job.kind == Job::Kind::load ? layers : 1);
   }
   return Started::running;
+}
+
+// Reads `bytes` of the frame, from task.from on, in as many transfers as have work to do.
+// After `lead` bytes begin the first of `layers`; where they are of one size, groups end
+// where layers do.
+void Mover::read_groups(Task& task, std::uint64_t lead, std::uint64_t bytes,
+                        std::uint32_t layers) {
+  const std::uint64_t groups = std::clamp<std::uint64_t>(
+      bytes / std::max(kGroupBytes, 2 * align_), 1, std::min(kMaxReadGroups, layers));
+  const std::uint64_t at =
+      tier_.device_offset(tier_.node(task.job.source.node)) + task.from;
+  task.group_end.fill(bytes);
+  for (std::uint64_t g = 0, begin = 0; g < groups; begin = task.group_end[g++]) {
+    if (g + 1 < groups) {
+      task.group_end[g] = align_up(lead + (bytes - lead) * (g + 1) / groups, align_);
+    }
+    submit(task, Transfer::Op::read, at + begin,
+           task.staging.subspan(begin, task.group_end[g] - begin),
+           static_cast<std::uint32_t>(g));
+  }
+}
+
+// Decodes the layers before the first byte that has not landed.
+void Mover::decode_ready(Task& task) {
+  const Job& job = task.job;
+  if (job.kind != Job::Kind::load || job.op == nullptr || task.decoded != Code::ok)
+    return;
+  const auto groups = static_cast<std::size_t>(std::countr_zero(task.awaited));
+  if (groups == 0) return;
+  const Bytes frame =
+      task.staging.first(task.group_end[std::min(groups, task.group_end.size()) - 1]);
+  const BlockLayout& layout = services_.layout(job.source.layout);
+  std::uint32_t first = 0;
+  const std::uint32_t count = wanted_layers(job, first);
+  const bool whole = count == layout.layers;
+  task.decoded = decode_landed(layout, job.source.key, whole ? frame : task.header, frame,
+                               task.from, job.source.frame_bytes, first, count,
+                               services_.profile, job.op->memory(job.index),
+                               job.op->blocks[job.index].layers_ready, scratch_);
 }
 
 void Mover::landed(Task& task) {
@@ -306,21 +341,21 @@ void Mover::landed(Task& task) {
     FrameInfo info;
     if (read_frame_header(layout, copy.key, task.header, copy.frame_bytes, info) !=
         Code::ok) {
-      decode(task);  // which finds the same, and answers for it
+      loaded(task);  // no layer is ready, so it cannot be whole
       return;
     }
     std::uint32_t first = 0;
     const std::uint32_t count = wanted_layers(task.job, first);
     const FrameLayer last = frame_layer(task.header, first + count - 1);
-    task.from = frame_layer(task.header, first).offset / align_ * align_;
+    const std::uint64_t begin = frame_layer(task.header, first).offset;
+    task.from = begin / align_ * align_;
     task.step = Task::Step::read;
-    submit(task, Transfer::Op::read,
-           tier_.device_offset(tier_.node(copy.node)) + task.from,
-           task.staging.first(align_up(last.offset + last.bytes, align_) - task.from));
+    read_groups(task, begin - task.from,
+                align_up(last.offset + last.bytes, align_) - task.from, count);
     return;
   }
   if (task.job.kind == Job::Kind::load) {
-    decode(task);
+    loaded(task);
     return;
   }
   // A move whose source has been read: on to the target.
@@ -347,27 +382,21 @@ void Mover::landed(Task& task) {
   }
 }
 
-void Mover::decode(Task& task) {
+// Every answer is here: the load is done, or another tier is asked.
+void Mover::loaded(Task& task) {
   Job job = std::move(task.job);
   const Copy copy = std::exchange(job.source, Copy{});
   std::uint32_t first = 0;
   const std::uint32_t count = wanted_layers(job, first);
-  const bool whole = count == services_.layout(copy.layout).layers;
-  const Code code = task.step == Task::Step::header
-                        ? Code::corrupted
-                        : decode_block(services_.layout(copy.layout), copy.key,
-                                       whole ? task.staging : task.header, task.staging,
-                                       task.from, copy.frame_bytes, first, count,
-                                       services_.profile, job.op->memory(job.index),
-                                       &job.op->blocks[job.index].layers_ready, scratch_);
+  const bool complete = job.op->blocks[job.index].layers_ready == count;
   task.step = Task::Step::idle;
   --running_;
-  if (code == Code::no_space) {
+  if (task.decoded == Code::no_space) {
     table_.unpin(copy);
-    end(job, code);
+    end(job, Code::no_space);
     return;
   }
-  if (code != Code::ok) {
+  if (task.decoded != Code::ok || !complete) {
     note_corrupted(job, copy);
     (void)set_aside(job);  // another tier may have it
     return;

@@ -93,23 +93,24 @@ std::uint64_t encode_block(const BlockLayout& layout, const LayerCodecs& codecs,
   return frame;
 }
 
-Code decode_block(const BlockLayout& layout, BlockKey key, Bytes header, Bytes frame,
-                  std::uint64_t frame_offset, std::uint64_t frame_bytes,
-                  std::uint32_t first, std::uint32_t count, Bytes profile,
-                  std::span<const MutableBytes> memory, std::atomic<std::uint32_t>* ready,
-                  CodingScratch& scratch) noexcept {
+Code decode_landed(const BlockLayout& layout, BlockKey key, Bytes header, Bytes frame,
+                   std::uint64_t frame_offset, std::uint64_t frame_bytes,
+                   std::uint32_t first, std::uint32_t count, Bytes profile,
+                   std::span<const MutableBytes> memory,
+                   std::atomic<std::uint32_t>& ready, CodingScratch& scratch) noexcept {
   return guarded([&] {
     FrameInfo info;
     header = own_header(layout, header, scratch.header);
     const Code accepted = read_frame_header(layout, key, header, frame_bytes, info);
     if (accepted != Code::ok) return accepted;
+    const std::uint32_t done = ready.load(std::memory_order_relaxed);
     PieceCursor cursor(memory);
-    for (std::uint32_t l = first; l < first + count; ++l) {
+    scratch.pieces.clear();
+    cursor.take(layout.layer_bytes() * done, scratch.pieces);
+    for (std::uint32_t l = first + done; l < first + count; ++l) {
       const FrameLayer layer = frame_layer(header, l);
-      if (layer.offset < frame_offset ||
-          layer.offset - frame_offset + layer.bytes > frame.size()) {
-        return Code::corrupted;
-      }
+      if (layer.offset < frame_offset) return Code::corrupted;
+      if (layer.offset - frame_offset + layer.bytes > frame.size()) return Code::ok;
       scratch.pieces.clear();
       cursor.take(layout.layer_bytes(), scratch.pieces);
       const Code decoded = decode_layer(
@@ -118,10 +119,24 @@ Code decode_block(const BlockLayout& layout, BlockKey key, Bytes header, Bytes f
           layout.layer_bytes() * count >= kStreamBytes);
       if (decoded != Code::ok) return decoded;
       // release: whoever reads the count sees the layer's bytes.
-      if (ready != nullptr) ready->store(l - first + 1, std::memory_order_release);
+      ready.store(l - first + 1, std::memory_order_release);
     }
     return Code::ok;
   });
+}
+
+Code decode_block(const BlockLayout& layout, BlockKey key, Bytes header, Bytes frame,
+                  std::uint64_t frame_offset, std::uint64_t frame_bytes,
+                  std::uint32_t first, std::uint32_t count, Bytes profile,
+                  std::span<const MutableBytes> memory, std::atomic<std::uint32_t>* ready,
+                  CodingScratch& scratch) noexcept {
+  std::atomic<std::uint32_t> own{0};
+  std::atomic<std::uint32_t>& done = ready != nullptr ? *ready : own;
+  const Code code = decode_landed(layout, key, header, frame, frame_offset, frame_bytes,
+                                  first, count, profile, memory, done, scratch);
+  return code == Code::ok && done.load(std::memory_order_relaxed) != count
+             ? Code::corrupted
+             : code;
 }
 
 Code transcode(const BlockLayout& layout, BlockKey key, Bytes frame,

@@ -42,9 +42,17 @@ std::uint64_t encode_block(const BlockLayout& layout, const LayerCodecs& codecs,
                            std::span<const MutableBytes> memory, MutableBytes out,
                            CodingScratch& scratch) noexcept;
 
-// Decodes layers [first, first + count) of a frame into `memory`, in layer order, and
-// raises `ready` (if any) after each. `frame` holds the frame's bytes from `frame_offset`
-// on, at least those layers; `header` its header. corrupted, no_space, or ok.
+// Decodes layers [first, first + count) of a frame into `memory`, in layer order: from
+// the `ready`th of them on, which is raised after each, as far as they are there whole.
+// `frame` holds some of the frame's bytes from `frame_offset` on; `header` its header.
+// corrupted, no_space, or ok.
+Code decode_landed(const BlockLayout& layout, BlockKey key, Bytes header, Bytes frame,
+                   std::uint64_t frame_offset, std::uint64_t frame_bytes,
+                   std::uint32_t first, std::uint32_t count, Bytes profile,
+                   std::span<const MutableBytes> memory,
+                   std::atomic<std::uint32_t>& ready, CodingScratch& scratch) noexcept;
+
+// The same, of a frame that holds them all; `ready` may be null.
 Code decode_block(const BlockLayout& layout, BlockKey key, Bytes header, Bytes frame,
                   std::uint64_t frame_offset, std::uint64_t frame_bytes,
                   std::uint32_t first, std::uint32_t count, Bytes profile,

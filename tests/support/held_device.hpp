@@ -49,6 +49,7 @@ class HeldDevice final : public Device {
                              [&] { return held_ == count; });
   }
 
+  MutableBytes raw() noexcept { return inner_.raw(); }  // what a bit flip would hit
   const DeviceInfo& info() const noexcept override { return inner_.info(); }
   Status attach(RegionId region, MutableBytes memory) override {
     return inner_.attach(region, memory);

@@ -41,7 +41,8 @@ class [[nodiscard]] Operation {
   std::size_t size() const noexcept;  // blocks
   // How one block ended. REQUIRES: done(), index < size().
   Code code(std::size_t index) const noexcept;
-  // How many layers of a block's range have landed; any time. It only grows.
+  // How many layers of a load's range are in the caller's memory, from the first on, each
+  // checked; any time. It only grows: of a large block they land in up to eight groups.
   std::uint32_t layers_ready(std::size_t index) const noexcept;
 
   explicit Operation(std::shared_ptr<OperationState> state) noexcept;  // internal
