@@ -130,6 +130,7 @@ Mapping::~Mapping() = default;
 void Mapping::format() noexcept {
   fresh_ = true;
   header().fingerprint = plan_.fingerprint;
+  header().profile = plan_.profile;
   header().bytes = plan_.bytes;
   header().tiers = plan_.tiers;
   for (std::uint32_t s = 0; s < kShards; ++s) {
@@ -151,6 +152,13 @@ Status Mapping::join() {
   if (header().fingerprint != plan_.fingerprint || header().bytes != plan_.bytes) {
     return {Code::invalid_argument,
             "the shared store was opened with other layouts, tiers or capacities"};
+  }
+  if (header().profile != plan_.profile) {
+    return {
+        Code::invalid_argument,
+        header().profile == 0
+            ? "the shared store was opened without a model profile"
+            : "the shared store was opened with a model profile that is not this one"};
   }
   return {};
 }

@@ -34,7 +34,7 @@ struct MappingPlan {
   std::uint64_t tier_headers = 0, node_records[kMaxTiers] = {}, pins[kMaxTiers] = {},
                 policy[kMaxTiers] = {};
   std::uint64_t bytes = 0;
-  std::uint64_t fingerprint = 0;
+  std::uint64_t fingerprint = 0, profile = 0;
 
   void lay_out() noexcept;  // fills the offsets from the counts
 };

@@ -131,6 +131,8 @@ MappingPlan plan_mapping(const StoreOptions& options,
   // Chains stay short: few tiers come near the ratio that the entries are counted for.
   plan.buckets = std::bit_ceil(plan.shard_entries / 4);
   plan.fingerprint = fingerprint_of(numbers);
+  if (!options.profile.empty())
+    plan.profile = key_from(options.profile, "cxlspeckv profile").high | 1;
   plan.lay_out();
   return plan;
 }
@@ -167,7 +169,7 @@ Result<std::unique_ptr<BlockStore::Impl>> BlockStore::Impl::open(StoreOptions op
 Status BlockStore::Impl::set_up(StoreOptions options) {
   if (Status valid = check(options); !valid.ok()) return valid;
   services.layouts = options.layouts;
-  services.profile = std::move(options.profile);
+  services.profile = options.profile;
   services.clock = options.clock != nullptr ? options.clock : &steady_clock();
   services.events = options.events;
   services.log = options.log;

@@ -138,12 +138,13 @@ struct TenantRow {
   std::atomic<std::uint64_t> used, quota;
 };
 
-// "SPKVIDX2"; another one for whatever changes the records.
-inline constexpr std::uint64_t kIndexMagic = 0x32584449564B5053;
+// "SPKVIDX3"; another one for whatever changes the records.
+inline constexpr std::uint64_t kIndexMagic = 0x33584449564B5053;
 
 struct MappingHeader {
   std::atomic<std::uint64_t> magic;  // published last
   std::uint64_t fingerprint;         // of everything that decides the layout below
+  std::uint64_t profile;             // of the model's profile; 0: there is none
   std::uint64_t bytes;
   std::uint32_t tiers;
   RobustLock joining;                                // one process attaches at a time

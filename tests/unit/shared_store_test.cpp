@@ -7,6 +7,7 @@
 
 #include "cxlspeckv/open_store.hpp"
 
+#include "support/profiles.hpp"
 #include "support/store_fixture.hpp"
 
 namespace speckv {
@@ -112,6 +113,32 @@ TEST_F(SharedStore, is_refused_with_other_layouts) {
   auto refused = open_store(other);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code(), Code::invalid_argument) << refused.error().message();
+}
+
+// Else one process would decode by its profile what another encoded by another.
+TEST_F(SharedStore, is_refused_with_another_profile) {
+  StoreConfig none = config_of(name_);
+  none.layouts[0].head_dim = 64;
+  StoreConfig one = none, other = none;
+  one.profile = test::random_profile(none.layouts[0], 1);
+  other.profile = test::random_profile(none.layouts[0], 2);
+  ASSERT_FALSE(one.profile.empty());
+  const auto refusal = [](const StoreConfig& config) {
+    const auto store = open_store(config);
+    return store.ok() ? std::string() : store.error().message();
+  };
+  {
+    const auto store = open_store(one);
+    ASSERT_TRUE(store.ok()) << store.error().message();
+    EXPECT_EQ(refusal(one), "");
+    EXPECT_NE(refusal(other).find("a model profile that is not"), std::string::npos);
+    EXPECT_NE(refusal(none).find("a model profile that is not"), std::string::npos);
+    EXPECT_EQ(refusal(one), "");
+  }
+  EXPECT_NE(refusal(other), "");  // nobody is there, but what they stored is
+  EXPECT_TRUE(remove_store(name_).ok());
+  EXPECT_EQ(refusal(none), "");
+  EXPECT_NE(refusal(other).find("without a model profile"), std::string::npos);
 }
 
 }  // namespace
