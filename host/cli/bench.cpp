@@ -129,7 +129,7 @@ Status check(const Arguments& arguments, const DeviceInfo& info, std::uint64_t b
 int bench(const Arguments& arguments) {
   const auto bytes = parse_size(arguments.bytes);
   if (!bytes.ok()) return fail(bytes.error());
-  auto device = open_existing(arguments.name);
+  auto device = open_existing(arguments.name, DeviceUse::own);
   if (!device.ok()) return fail(device.error());
   if (Status good = check(arguments, (*device)->info(), *bytes); !good.ok()) {
     return fail(good);

@@ -7,7 +7,7 @@
 namespace speckv::cli {
 
 int info(const Arguments& arguments) {
-  auto device = open_existing(arguments.name);
+  auto device = open_existing(arguments.name, DeviceUse::look);
   if (!device) return fail(device.error());
   const DeviceInfo& info = (*device)->info();
   const Json told = {

@@ -163,9 +163,9 @@ Result<std::string> card_folder(const std::string& name) {
   return Status(Code::not_found, name + ": this is no card of the driver speckv");
 }
 
-Result<std::shared_ptr<Device>> open_existing(const std::string& uri) {
+Result<std::shared_ptr<Device>> open_existing(const std::string& uri, DeviceUse use) {
   if (Status exists = check_exists(uri); !exists.ok()) return exists;
-  return open_device(device_uri(uri));
+  return open_device(device_uri(uri), use);
 }
 
 // A shared store is asked first: while it is open, what its pool says is a moment old. A
@@ -177,7 +177,7 @@ Result<Look> look_at(const std::string& name) {
     const auto store = inspect_store(name);
     if (store && (store->processes > 0 || !is_path)) return look_at(*store);
   }
-  auto device = open_existing((is_path ? "file:" : "") + name);
+  auto device = open_existing((is_path ? "file:" : "") + name, DeviceUse::look);
   if (!device) return device.error();
   auto pool = inspect_pool(**device);
   if (!pool) return pool.error();

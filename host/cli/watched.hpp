@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "cxlspeckv/device.hpp"
+#include "cxlspeckv/devices.hpp"
 #include "cxlspeckv/status.hpp"
 
 namespace speckv::cli {
@@ -51,7 +51,7 @@ inline std::string device_uri(const std::string& name) {
   return name.starts_with("/dev/speckv") ? "cxl:" + name : name;
 }
 // Opens a device that exists: what would create one, or make it larger, is refused.
-Result<std::shared_ptr<Device>> open_existing(const std::string& uri);
+Result<std::shared_ptr<Device>> open_existing(const std::string& uri, DeviceUse use);
 // Whether a name is that of a card's node, of an open card, or of an engine in software.
 bool names_card(const std::string& name);
 // The folder of a card below /sys. not_found: it is no card.

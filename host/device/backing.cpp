@@ -1,7 +1,5 @@
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <cstddef>
 #include <cstdlib>
 #include <fstream>
 
@@ -24,14 +22,6 @@ int open_once(const DeviceUri& uri, int flags) {
   flags |= O_RDWR | O_CLOEXEC;
   if (uri.scheme == Scheme::shm) return ::shm_open(uri.path.c_str(), flags, kOwnerOnly);
   return ::open(uri.path.c_str(), flags | O_NOCTTY, kOwnerOnly);
-}
-
-void remove_name(const DeviceUri& uri) {
-  if (uri.scheme == Scheme::shm) {
-    ::shm_unlink(uri.path.c_str());
-  } else {
-    ::unlink(uri.path.c_str());
-  }
 }
 
 // Whether the file system has no room for it, which is better asked than tried: trying
@@ -64,17 +54,11 @@ Status wrong_size(const DeviceUri& uri, std::uint64_t actual, const char* rule) 
                                       std::to_string(actual) + " bytes long; " + rule};
 }
 
-// Whether nothing was ever written to where a pool has its superblocks. Shared memory has
-// none: whoever sized it may be at work in it.
-bool is_blank(const DeviceUri& uri, const Backing& backing) {
-  if (backing.size == 0) return true;
-  if (uri.scheme == Scheme::shm) return false;
-  std::array<std::byte, 8192> head{};
-  const auto length = std::min<std::uint64_t>(head.size(), backing.size);
-  return ::pread(backing.fd.get(), head.data(), length, 0) ==
-             static_cast<ssize_t>(length) &&
-         std::all_of(head.begin(), head.end(),
-                     [](std::byte b) { return b == std::byte{0}; });
+// Nobody else is there and it is blank. Shared memory never is: whoever sized it may come
+// back to it.
+bool may_grow(const DeviceUri& uri, const Backing& backing) {
+  if (!backing.file->alone()) return false;
+  return backing.size == 0 || (uri.scheme != Scheme::shm && backing.file->is_blank());
 }
 
 // Refuses what sizing it would hide or spoil.
@@ -86,7 +70,7 @@ Status check_size(const DeviceUri& uri, const Backing& backing) {
   if (backing.size > uri.size) {
     return wrong_size(uri, backing.size, "give at least that size, or none");
   }
-  if (backing.size < uri.size && !is_blank(uri, backing)) {
+  if (backing.size < uri.size && !may_grow(uri, backing)) {
     return wrong_size(uri, backing.size,
                       "it holds something and is not enlarged: give the size that it was "
                       "made with, unless it was cut off");
@@ -96,11 +80,12 @@ Status check_size(const DeviceUri& uri, const Backing& backing) {
 
 Status size_regular(const DeviceUri& uri, Backing& backing) {
   if (Status fits = check_size(uri, backing); !fits.ok()) return fits;
+  if (!backing.file->alone()) return {};
   const std::uint64_t size = uri.size != 0 ? uri.size : backing.size;
-  const int error = reserve(backing.fd.get(), backing.size, size);
+  const int error = reserve(backing.fd(), backing.size, size);
   if (error != 0) {
     [[maybe_unused]] const int undone =
-        ::ftruncate(backing.fd.get(), static_cast<off_t>(backing.size));
+        ::ftruncate(backing.fd(), static_cast<off_t>(backing.size));
     return os_error("device \"" + uri.text + "\": reserving its bytes", error);
   }
   backing.size = size;
@@ -124,10 +109,11 @@ Status size_device(const DeviceUri& uri, Backing& backing) {
 
 Status find_size(const DeviceUri& uri, Backing& backing) {
   struct stat st {};
-  const int fd = backing.fd.get();
+  const int fd = backing.fd();
   if (::fstat(fd, &st) != 0) return os_error("device \"" + uri.text + "\"", errno);
   if (S_ISREG(st.st_mode)) {
     backing.size = static_cast<std::uint64_t>(st.st_size);
+    backing.file->remember(backing.size);
     return size_regular(uri, backing);
   }
   if (S_ISBLK(st.st_mode)) {
@@ -144,6 +130,16 @@ Status find_size(const DeviceUri& uri, Backing& backing) {
           "device \"" + uri.text + "\": neither a file nor a device that keeps bytes"};
 }
 
+Status lock(const DeviceUri& uri, const Opening& opening, FileClaim& file) {
+  const auto& claims = opening.claims;
+  if (std::any_of(claims.begin(), claims.end(),
+                  [&file](const auto& other) { return other->is_same_file(file); })) {
+    return {Code::invalid_argument,
+            "device \"" + uri.text + "\": it is another tier's, too"};
+  }
+  return file.lock(opening.kind);
+}
+
 }  // namespace
 
 DeviceInfo info_from(const DeviceUri& uri) {
@@ -153,19 +149,32 @@ DeviceInfo info_from(const DeviceUri& uri) {
   return info;
 }
 
-Result<Backing> open_backing(const DeviceUri& uri) {
-  Backing backing;
-  // O_EXCL first: only what this call created may be removed when sizing it fails.
-  backing.fd = Fd(uri.size == 0 ? -1 : open_once(uri, O_CREAT | O_EXCL));
-  const bool created = static_cast<bool>(backing.fd);
-  if (!created && (uri.size == 0 || errno == EEXIST)) backing.fd = Fd(open_once(uri, 0));
-  if (!backing.fd) return os_error("device \"" + uri.text + "\"", errno);
-  Status status = find_size(uri, backing);
-  if (!status.ok()) {
-    if (created) remove_name(uri);
-    return status;
+Result<Backing> open_backing(const DeviceUri& uri, Opening& opening) {
+  const bool may_create = uri.size != 0 && opening.kind != FileClaim::Kind::look;
+  constexpr int kRemovals = 100;  // whoever keeps removing it does not keep us for ever
+  for (int i = 0; i < kRemovals; ++i) {
+    // Whatever takes memory comes before there is something to put back.
+    Backing backing;
+    backing.file = std::make_shared<FileClaim>(uri);
+    opening.claims.reserve(opening.claims.size() + 1);
+    // O_EXCL first: only what this call created may be removed when it is refused.
+    Fd fd(may_create ? open_once(uri, O_CREAT | O_EXCL) : -1);
+    const bool created = static_cast<bool>(fd);
+    if (!created && (!may_create || errno == EEXIST)) fd = Fd(open_once(uri, 0));
+    if (!fd) return os_error("device \"" + uri.text + "\"", errno);
+    backing.file->take(std::move(fd), created);
+    if (Status locked = lock(uri, opening, *backing.file); !locked.ok()) return locked;
+    if (backing.file->is_removed()) continue;  // an open that was refused, meanwhile
+    opening.claims.push_back(backing.file);
+    Status status = find_size(uri, backing);
+    if (!status.ok()) {
+      backing.file->undo(false);
+      return status;
+    }
+    backing.file->let_in();
+    return backing;
   }
-  return backing;
+  return Status(Code::busy, "device \"" + uri.text + "\": it is removed again and again");
 }
 
 }  // namespace speckv

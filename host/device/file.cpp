@@ -17,9 +17,9 @@ constexpr std::uint32_t kUsualBlock = 4096;  // of file systems; of disks that d
 
 class FileDevice final : public Device {
  public:
-  FileDevice(DeviceInfo info, Fd fd, bool uring) : uring_(uring) {
+  FileDevice(DeviceInfo info, std::shared_ptr<const Fd> fd, bool uring) : uring_(uring) {
     context_.info = std::move(info);
-    context_.fd = std::make_shared<const Fd>(std::move(fd));
+    context_.fd = std::move(fd);
   }
 
   const DeviceInfo& info() const noexcept override { return context_.info; }
@@ -45,7 +45,7 @@ bool is_power_of_two(std::uint32_t n) noexcept {
 std::uint32_t least_alignment(const Backing& backing) {
 #ifdef STATX_DIOALIGN
   struct statx st {};
-  if (::statx(backing.fd.get(), "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0 &&
+  if (::statx(backing.fd(), "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0 &&
       (st.stx_mask & STATX_DIOALIGN) != 0) {
     const std::uint32_t most = std::max(st.stx_dio_mem_align, st.stx_dio_offset_align);
     if (is_power_of_two(most)) return most;
@@ -53,7 +53,7 @@ std::uint32_t least_alignment(const Backing& backing) {
 #endif
   int sector = 0;
   if (backing.kind == Backing::Kind::block &&
-      ::ioctl(backing.fd.get(), BLKSSZGET, &sector) == 0 &&
+      ::ioctl(backing.fd(), BLKSSZGET, &sector) == 0 &&
       is_power_of_two(static_cast<std::uint32_t>(sector))) {
     return static_cast<std::uint32_t>(sector);
   }
@@ -78,7 +78,7 @@ Status set_up_direct(const DeviceUri& uri, const Backing& backing, DeviceInfo& i
     add_note(info, "through the page cache, as asked");
     return {};
   }
-  if (::fcntl(backing.fd.get(), F_SETFL, O_DIRECT) == 0) {
+  if (::fcntl(backing.fd(), F_SETFL, O_DIRECT) == 0) {
     info.alignment = direct_alignment(backing);
     return {};
   }
@@ -140,14 +140,14 @@ bool FileJob::advance(std::int64_t answer, std::uint32_t alignment, Code& code) 
   return false;
 }
 
-OpenedDevice open_file(const DeviceUri& uri) {
-  Result<Backing> opened = open_backing(uri);
+OpenedDevice open_file(const DeviceUri& uri, Opening& opening) {
+  Result<Backing> opened = open_backing(uri, opening);
   if (!opened.ok()) return opened.error();
   Backing& backing = *opened;
   DeviceInfo info = info_from(uri);
   info.persistent = true;
   info.shared = true;
-  info.note = backing.note;
+  info.note = backing.file->note();
   if (Status status = set_up_direct(uri, backing, info); !status.ok()) return status;
   const std::uint64_t excess = backing.size % info.alignment;
   if (excess != 0 && uri.size != 0) {
@@ -161,8 +161,11 @@ OpenedDevice open_file(const DeviceUri& uri) {
   }
   const Result<bool> uring = choose_engine(uri, info);
   if (!uring.ok()) return uring.error();
+  // The lock lasts as long as anybody, a thread that is stuck in the kernel included, may
+  // use the descriptor.
+  std::shared_ptr<const Fd> fd(backing.file, &backing.file->fd());
   return std::shared_ptr<Device>(
-      std::make_shared<FileDevice>(std::move(info), std::move(backing.fd), *uring));
+      std::make_shared<FileDevice>(std::move(info), std::move(fd), *uring));
 }
 
 }  // namespace speckv

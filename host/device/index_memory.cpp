@@ -7,6 +7,8 @@
 // An OFD lock belongs to the open file, and the kernel drops it with the last descriptor
 // of it, however the process ends. An owner id is slot + 64 * generation: a slot that is
 // claimed again gets another id, so that the dead are never mistaken for the living.
+#include "device/index_memory.hpp"
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -22,6 +24,7 @@
 #include "cxlspeckv/devices.hpp"
 #include "cxlspeckv/guarded.hpp"
 
+#include "device/ofd_lock.hpp"
 #include "device/os.hpp"
 #include "device/uri.hpp"
 
@@ -60,6 +63,19 @@ std::uint64_t fnv1a(std::string_view text) noexcept {
   return hash;
 }
 
+// Device and inode name a file, however its path is spelled; the time of birth tells it
+// from an older file that had the same inode.
+std::string identity_of(const struct statx& st) {
+  std::string identity = "file:" + std::to_string(st.stx_dev_major) + ":" +
+                         std::to_string(st.stx_dev_minor) + ":" +
+                         std::to_string(st.stx_ino) + ":";
+  if ((st.stx_mask & STATX_BTIME) != 0) {
+    identity +=
+        std::to_string(st.stx_btime.tv_sec) + "." + std::to_string(st.stx_btime.tv_nsec);
+  }
+  return identity;
+}
+
 Result<Name> resolve(std::string_view name) {
   constexpr std::string_view kScheme = "shm:";
   Name out;
@@ -74,20 +90,12 @@ Result<Name> resolve(std::string_view name) {
     if (name.empty() || name.find('\0') != std::string_view::npos) {
       return Status(Code::invalid_argument, "index memory: not a path");
     }
-    // Device and inode name the file, however its path is spelled; the time of birth
-    // tells it from an older file that had the same inode.
     struct statx st {};
     if (::statx(AT_FDCWD, std::string(name).c_str(), 0, STATX_INO | STATX_BTIME, &st) !=
         0) {
       return os_error("index memory of \"" + std::string(name) + "\"", errno);
     }
-    out.identity = "file:" + std::to_string(st.stx_dev_major) + ":" +
-                   std::to_string(st.stx_dev_minor) + ":" + std::to_string(st.stx_ino) +
-                   ":";
-    if ((st.stx_mask & STATX_BTIME) != 0) {
-      out.identity += std::to_string(st.stx_btime.tv_sec) + "." +
-                      std::to_string(st.stx_btime.tv_nsec);
-    }
+    out.identity = identity_of(st);
   }
   constexpr std::string_view kDigits = "0123456789abcdef";
   out.file = "/cxlspeckv-index-";
@@ -97,47 +105,22 @@ Result<Name> resolve(std::string_view name) {
   return out;
 }
 
-// ---- Byte-range locks ---------------------------------------------------------------
-
-struct flock range(short type, off_t first, off_t count) noexcept {
-  struct flock lock {};
-  lock.l_type = type;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = first;
-  lock.l_len = count;
-  return lock;  // l_pid must be 0
-}
-
-bool try_lock(int fd, off_t byte) noexcept {
-  struct flock lock = range(F_WRLCK, byte, 1);
-  return ::fcntl(fd, F_OFD_SETLK, &lock) == 0;
-}
-
-void unlock(int fd, off_t byte) noexcept {
-  struct flock lock = range(F_UNLCK, byte, 1);
-  ::fcntl(fd, F_OFD_SETLK, &lock);
-}
-
-// Whether somebody else holds one of these. "Yes" in doubt: the living must not be
-// buried.
-bool held_by_others(int fd, off_t first, off_t count) noexcept {
-  struct flock lock = range(F_WRLCK, first, count);
-  return ::fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
-}
+// ---- The setup lock -----------------------------------------------------------------
 
 // Held while an opener looks at the file, sizes it and claims a slot.
 class SetupLock {
  public:
   explicit SetupLock(int fd) noexcept : fd_(fd) {
     const auto deadline = deadline_after(kSetupTimeout);
-    while (!(held_ = try_lock(fd_, kSetupByte)) && (errno == EAGAIN || errno == EACCES) &&
+    while (!(held_ = set_lock(fd_, F_WRLCK, kSetupByte, 1)) &&
+           (errno == EAGAIN || errno == EACCES) &&
            std::chrono::steady_clock::now() < deadline) {
       const timespec pause{0, 1'000'000};  // F_OFD_SETLKW could not be given a limit
       ::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
     }
   }
   ~SetupLock() {
-    if (held_) unlock(fd_, kSetupByte);
+    if (held_) set_lock(fd_, F_UNLCK, kSetupByte, 1);
   }
   SetupLock(const SetupLock&) = delete;
   SetupLock& operator=(const SetupLock&) = delete;
@@ -164,6 +147,7 @@ struct Attachment {
   }
 
   Fd fd{};
+  std::string file{};  // its name, for shm_open()
   void* base = MAP_FAILED;
   std::size_t mapped = 0;
   std::uint32_t id = 0;
@@ -171,7 +155,7 @@ struct Attachment {
 
 bool is_alive(void* context, std::uint32_t process) {
   const auto& self = *static_cast<const Attachment*>(context);
-  if (process == self.id) return true;
+  if (process == self.id) return true;  // in doubt, too: the living must not be buried
   const std::uint32_t slot = process % kSlots;
   if (self.header().generations[slot].load() != process / kSlots) return false;
   return held_by_others(self.fd.get(), kFirstClaim + static_cast<off_t>(slot), 1);
@@ -183,6 +167,7 @@ Status about(const Name& name, Code code, const std::string& sentence) {
 
 // Opens or creates it. Anybody may create files in shared memory, hence the distrust.
 Status open_file_of(const Name& name, Attachment& out) {
+  out.file = name.file;
   out.fd =
       Fd(::shm_open(name.file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!out.fd) return os_error("index memory " + name.identity, errno);
@@ -278,7 +263,8 @@ Status set_up(const Name& name, Attachment& at, std::uint64_t bytes, bool& fresh
 // REQUIRES: the setup lock.
 Status claim(const Name& name, Attachment& at) {
   for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
-    if (!try_lock(at.fd.get(), kFirstClaim + static_cast<off_t>(slot))) continue;
+    if (!set_lock(at.fd.get(), F_WRLCK, kFirstClaim + static_cast<off_t>(slot), 1))
+      continue;
     constexpr std::uint32_t kGenerations = 1U << 26;  // what is left of 32 bits
     auto& generation = at.header().generations[slot];
     const std::uint32_t next = generation.load() % (kGenerations - 1) + 1;
@@ -359,6 +345,25 @@ Result<IndexMemory> open_index_memory(std::string_view name, std::uint64_t bytes
 Result<IndexSnapshot> peek_index_memory(std::string_view name, std::size_t bytes) {
   return guarded([&] { return peek(name, bytes); });
 }
+std::uint64_t index_identity(const IndexMemory& memory) {
+  const auto& at = *static_cast<const Attachment*>(memory.context);
+  struct statx st {};
+  if (::statx(at.fd.get(), "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &st) != 0)
+    return 0;
+  return fnv1a(identity_of(st));
+}
+
+bool abandon_index_memory(const IndexMemory& memory) noexcept {
+  const auto& at = *static_cast<const Attachment*>(memory.context);
+  const SetupLock lock(at.fd.get());
+  if (!lock.held() || is_formatted(at)) return false;
+  struct stat st {};
+  const bool is_named = ::fstat(at.fd.get(), &st) == 0 && st.st_nlink != 0;
+  if (is_named && !held_by_others(at.fd.get(), kFirstClaim, kSlots))
+    ::shm_unlink(at.file.c_str());
+  return true;
+}
+
 Status remove_index_memory(std::string_view name) {
   return guarded([&] { return remove_memory(name); });
 }

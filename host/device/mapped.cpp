@@ -15,7 +15,7 @@ struct SharedMapping {
 };
 
 SharedMapping map_shared(const Backing& backing, std::size_t size) {
-  const int fd = backing.fd.get();
+  const int fd = backing.fd();
   constexpr int kProtection = PROT_READ | PROT_WRITE;
   // Only real dax takes MAP_SYNC; it promises that the file's own metadata is durable
   // before a store can be.
@@ -37,8 +37,8 @@ Durability durability_of(const DeviceUri& uri, bool direct, DeviceInfo& info) {
 
 }  // namespace
 
-OpenedDevice open_mapped(const DeviceUri& uri) {
-  Result<Backing> opened = open_backing(uri);
+OpenedDevice open_mapped(const DeviceUri& uri, Opening& opening) {
+  Result<Backing> opened = open_backing(uri, opening);
   if (!opened.ok()) return opened.error();
   Backing& backing = *opened;
   const auto size = static_cast<std::size_t>(backing.size);
@@ -51,12 +51,12 @@ OpenedDevice open_mapped(const DeviceUri& uri) {
   info.capacity = backing.size;
   info.memory = true;
   info.shared = true;
-  info.note = backing.note;
+  info.note = backing.file->note();
   const Durability durability = durability_of(uri, mapping.direct, info);
   // Shared memory gets huge pages where the administrator allows them; files do not care.
   if (uri.scheme == Scheme::shm) ::madvise(mapping.base, size, MADV_HUGEPAGE);
-  return std::shared_ptr<Device>(
-      std::make_shared<MemoryDevice>(std::move(info), std::move(bytes), durability));
+  return std::shared_ptr<Device>(std::make_shared<MemoryDevice>(
+      std::move(info), std::move(bytes), durability, backing.file));
 }
 
 }  // namespace speckv

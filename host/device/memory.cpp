@@ -99,8 +99,12 @@ MappedBytes::~MappedBytes() {
   if (base_ != nullptr) ::munmap(base_, mapped_);
 }
 
-MemoryDevice::MemoryDevice(DeviceInfo info, MappedBytes mapping, Durability durability)
-    : info_(std::move(info)), mapping_(std::move(mapping)), durability_(durability) {}
+MemoryDevice::MemoryDevice(DeviceInfo info, MappedBytes mapping, Durability durability,
+                           std::shared_ptr<void> behind)
+    : info_(std::move(info)),
+      behind_(std::move(behind)),
+      mapping_(std::move(mapping)),
+      durability_(durability) {}
 
 Result<std::unique_ptr<Queue>> MemoryDevice::open_queue(std::uint32_t depth) {
   if (Status status = check_depth(depth); !status.ok()) return status;

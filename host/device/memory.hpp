@@ -49,7 +49,9 @@ Result<MappedBytes> map_anonymous(const DeviceUri& uri);
 
 class MemoryDevice final : public Device {
  public:
-  MemoryDevice(DeviceInfo info, MappedBytes mapping, Durability durability);
+  // `behind`: what must stay as long as the mapping, if anything.
+  MemoryDevice(DeviceInfo info, MappedBytes mapping, Durability durability,
+               std::shared_ptr<void> behind = nullptr);
 
   const DeviceInfo& info() const noexcept override { return info_; }
   MutableBytes memory() noexcept override { return mapping_.bytes(); }
@@ -64,6 +66,7 @@ class MemoryDevice final : public Device {
 
  private:
   const DeviceInfo info_;
+  const std::shared_ptr<void> behind_;
   const MappedBytes mapping_;
   const Durability durability_;
   RegionTable regions_;

@@ -41,7 +41,8 @@ class BlockStore:
     with "uri" and, if wanted, "codec" ("raw"), "policy" ("lru"), "name", "capacity" (bytes, or
     "4G"), "admission" ("always", "second_touch") and "layers" (exceptions to the codec:
     [{"first": 0, "count": 2, "codec": "int8"}]).
-    `name`: shares the store with every process that opens the name with equal layouts and tiers.
+    `name`: shares the store with every process that opens the name with equal layouts, tiers
+    and profile. Without one, a pool that is open elsewhere is `Busy`.
     `max_blocks`: 0 means what the tiers could hold. `profile`: of the model, for codecs.
     `log`: called with a level of `logging` and a line, from any thread; it must not call the
     store. Without one lines go to the logger "cxlspeckv".

@@ -1,13 +1,19 @@
-// An open that is refused leaves everything as it was.
+// An open that is refused leaves everything as it was, and a pool has one store at a
+// time.
+#include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "cxlspeckv/devices.hpp"
 #include "cxlspeckv/open_store.hpp"
 
+#include "device/store_opening.hpp"
 #include "support/store_fixture.hpp"
 
 namespace speckv {
@@ -80,6 +86,9 @@ class OpenRefused : public testing::TestWithParam<const char*> {
   std::string folder_, path_;
 };
 
+// What waits in vain for others to let go, which takes its time.
+class OpenBusy : public OpenRefused {};
+
 TEST_P(OpenRefused, a_pool_of_another_size_opens_with_its_own_afterwards) {
   make_pool();
   const auto before = contents(path_);
@@ -121,11 +130,193 @@ TEST_P(OpenRefused, a_blank_file_grows_into_a_pool) {
   expect_pool("");
 }
 
+TEST_P(OpenRefused, what_an_open_made_before_it_was_refused_is_gone) {
+  EXPECT_EQ(refusal(config("?size=16K")).code(),
+            Code::invalid_argument);  // no block fits
+  EXPECT_FALSE(fs::exists(path_));
+  // Refused by the second tier, when the first has been made a pool already.
+  std::ofstream(path_).close();
+  fs::resize_file(path_, 1 << 20);
+  StoreConfig two = config("?size=2M");
+  two.tiers.push_back({.device = "file:" + folder_ + "/other?size=1M"});
+  {
+    StoreConfig other = config("");
+    other.tiers = {two.tiers[1]};
+    other.layouts[0].layers = 4;
+    ASSERT_TRUE(refusal(other).ok());
+  }
+  EXPECT_EQ(refusal(two).code(), Code::corrupted);
+  EXPECT_TRUE(contents(path_) == std::string(1 << 20, '\0'));
+}
+
+TEST_P(OpenRefused, a_pool_has_one_store_at_a_time) {
+  std::optional<Result<std::unique_ptr<BlockStore>>> first =
+      open_store(config("?size=2M"));
+  ASSERT_TRUE(first->ok()) << first->error().message();
+  const std::string other = GetParam() == std::string("file:") ? "dax:" : "file:";
+  StoreConfig second = config("");
+  second.tiers[0].device = other + path_;
+  second.name = path_;
+  const Status status = refusal(second);
+  EXPECT_EQ(status.code(), Code::busy) << status.message();
+  EXPECT_EQ(open_device(GetParam() + path_).error().code(), Code::busy);
+  EXPECT_TRUE(open_device(GetParam() + path_, DeviceUse::look).ok());
+  EXPECT_EQ(save(***first, 1), Code::ok);
+  first.reset();
+  expect_pool("?size=2M");
+}
+
+TEST_P(OpenRefused, a_file_is_one_tier_of_a_store) {
+  StoreConfig twice = config("?size=2M");
+  twice.tiers.push_back({.device = "file:" + folder_ + "/../" +
+                                   fs::path(folder_).filename().string() + "/pool",
+                         .name = "again"});
+  for (const std::string& name : {std::string(), path_}) {
+    twice.name = name;
+    const Status status = refusal(twice);
+    EXPECT_EQ(status.code(), Code::invalid_argument) << status.message();
+    EXPECT_FALSE(fs::exists(path_));
+  }
+}
+
+TEST_P(OpenBusy, a_pool_is_shared_under_one_name_only) {
+  StoreConfig named = config("?size=2M"), other = named;
+  named.name = path_;
+  other.name = "shm:/speckv-refused-" + std::to_string(::getpid());
+  {
+    const auto first = open_store(named);
+    ASSERT_TRUE(first.ok()) << first.error().message();
+    const auto second = open_store(named);
+    ASSERT_TRUE(second.ok()) << second.error().message();
+    ASSERT_EQ(save(**second, 1), Code::ok);
+    EXPECT_EQ(refusal(config("?size=2M")).code(), Code::busy);
+    const Status status = refusal(other);
+    EXPECT_EQ(status.code(), Code::busy) << status.message();
+    EXPECT_EQ(inspect_store(other.name).error().code(), Code::not_found);
+    EXPECT_TRUE(has(**first, 1));
+    EXPECT_TRUE(
+        remove_store(path_).ok());  // too early: the next would have an index anew
+    EXPECT_EQ(refusal(named).code(), Code::busy);
+    EXPECT_EQ(inspect_store(path_).error().code(), Code::not_found);
+  }
+  expect_pool("?size=2M");
+}
+
+// A killed process's io_uring may outlive it for a moment.
+TEST_P(OpenBusy, the_lock_ends_with_its_process_and_not_with_a_child) {
+  make_pool();
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const pid_t owner = ::fork();
+  if (owner == 0) {
+    const auto mine = open_store(config(""));
+    (void)!::write(ends[1], mine.ok() ? "y" : "n", 1);
+    while (::pause() != 0 && mine.ok()) {}
+    ::_exit(1);
+  }
+  char opened = 0;
+  ASSERT_EQ(::read(ends[0], &opened, 1), 1);
+  ASSERT_EQ(opened, 'y');
+  EXPECT_EQ(refusal(config("")).code(), Code::busy);
+  ::kill(owner, SIGKILL);
+  ASSERT_EQ(::waitpid(owner, nullptr, 0), owner);
+
+  auto device = open_device(config("").tiers[0].device);
+  ASSERT_TRUE(device.ok()) << device.error().message();
+  const pid_t child = ::fork();  // ends only when it is told to, or with us
+  if (child == 0) {
+    device->reset();  // as an exit handler may
+    (void)!::write(ends[1], "c", 1);
+    while (::pause() != 0) {}
+  }
+  ASSERT_EQ(::read(ends[0], &opened, 1), 1);
+  EXPECT_EQ(refusal(config("")).code(), Code::busy);
+  device->reset();
+  expect_pool("");
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  ::close(ends[0]);
+  ::close(ends[1]);
+}
+
+std::string scheme_of(const testing::TestParamInfo<const char*>& row) {
+  const std::string scheme = row.param;
+  return scheme.substr(0, scheme.find(':'));
+}
 INSTANTIATE_TEST_SUITE_P(Schemes, OpenRefused, testing::Values("file:", "dax:"),
-                         [](const auto& row) {
-                           const std::string scheme = row.param;
-                           return scheme.substr(0, scheme.find(':'));
-                         });
+                         scheme_of);
+INSTANTIATE_TEST_SUITE_P(Schemes, OpenBusy, testing::Values("file:"), scheme_of);
+
+// Stores that have a name, and memory under it.
+class NamedRefused : public testing::Test {
+ protected:
+  void TearDown() override { (void)remove_store(name_); }
+  static StoreConfig config(const std::string& name, std::vector<std::string> devices) {
+    StoreConfig config;
+    config.layouts = {small_layout()};
+    config.name = name;
+    for (std::string& device : devices)
+      config.tiers.emplace_back().device = std::move(device);
+    return config;
+  }
+  static Code code(const std::string& name, const std::vector<std::string>& devices) {
+    const auto store = open_store(config(name, devices));
+    return store.ok() ? Code::ok : store.error().code();
+  }
+  static bool has_segment(const std::string& name, std::size_t tier) {
+    return fs::exists("/dev/shm" + shared_segment(name, tier));
+  }
+  const std::string name_ = "shm:/speckv-named-refused-" + std::to_string(::getpid());
+};
+
+TEST_F(NamedRefused, a_wrong_size_locks_nobody_out) {
+  {
+    const auto live = open_store(config(name_, {"dram:1M"}));
+    ASSERT_TRUE(live.ok()) << live.error().message();
+    for (const char* wrong : {"dram:2M", "dram:512K", "dram:1028K", "dram:4K"}) {
+      EXPECT_EQ(code(name_, {wrong}), Code::invalid_argument) << wrong;
+      EXPECT_EQ(code(name_, {"dram:1M"}), Code::ok) << wrong;
+    }
+    EXPECT_EQ(code(name_, {"dram:1M", "dram:2M"}), Code::invalid_argument);
+    EXPECT_FALSE(has_segment(name_, 1));
+    EXPECT_EQ(save(**live, 1), Code::unsupported);  // durable, which memory is not
+  }
+  EXPECT_EQ(code(name_, {"dram:2M"}), Code::invalid_argument);
+  EXPECT_EQ(code(name_, {"dram:1M"}), Code::ok);
+}
+
+TEST_F(NamedRefused, nothing_stays_in_shared_memory) {
+  const struct {
+    std::string name, device;
+    Code code;
+  } rows[] = {{"/nope/x.pool", "dram:3M", Code::not_found},
+              {"no-such-file", "dram:3M", Code::not_found},
+              {"shm:/a/b", "dram:3M", Code::invalid_argument},
+              {name_, "dram:4K", Code::invalid_argument},
+              {name_, "shm:/speckv-named-refused-tier?size=4K", Code::invalid_argument},
+              {name_, "dram:4000T", Code::no_space}};
+  for (const auto& row : rows) {
+    EXPECT_EQ(code(row.name, {row.device}), row.code) << row.name << " " << row.device;
+    EXPECT_EQ(code(row.name, {"dram:1M", row.device}), row.code) << row.name;
+    EXPECT_FALSE(has_segment(row.name, 0)) << row.name << " " << row.device;
+    EXPECT_FALSE(has_segment(row.name, 1)) << row.name << " " << row.device;
+    EXPECT_FALSE(peek_index_memory(row.name, 8).ok()) << row.name << " " << row.device;
+    EXPECT_FALSE(fs::exists("/dev/shm/speckv-named-refused-tier"));
+  }
+  EXPECT_EQ(code(name_, {"dram:1M"}), Code::ok);
+}
+
+TEST_F(NamedRefused, what_others_use_stays) {
+  const StoreConfig good = config(name_, {"dram:1M"});
+  const auto live = open_store(good);
+  ASSERT_TRUE(live.ok()) << live.error().message();
+  StoreConfig bad = good;
+  bad.layouts[0].dtype = DType::bf16;  // as large: only the fingerprints differ
+  EXPECT_FALSE(open_store(bad).ok());
+  EXPECT_TRUE(has_segment(name_, 0));
+  EXPECT_EQ(inspect_store(name_)->processes, 1U);
+  EXPECT_EQ(code(name_, {"dram:1M"}), Code::ok);
+}
 
 }  // namespace
 }  // namespace speckv

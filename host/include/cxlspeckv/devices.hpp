@@ -25,9 +25,17 @@
 
 namespace speckv {
 
+// Who else may have what is behind a file: or dax: device open. shm: is always shared.
+enum class DeviceUse : std::uint8_t {
+  own,   // nobody, until the device is closed, or its process ends
+  look,  // anybody: nothing is created, enlarged or locked, and nothing may be written
+};
+
 // Any thread. A device outlives its queues.
-// no_space: a disk or node without room for the size; nothing is left behind.
-Result<std::shared_ptr<Device>> open_device(std::string_view uri);
+// no_space: a disk or node without room for the size. busy: somebody else has it. What is
+// refused leaves nothing behind.
+Result<std::shared_ptr<Device>> open_device(std::string_view uri,
+                                            DeviceUse use = DeviceUse::own);
 
 // "4G" -> 4294967296. invalid_argument: not a size, or not below 2^63.
 Result<std::uint64_t> parse_size(std::string_view text);

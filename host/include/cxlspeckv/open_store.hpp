@@ -33,9 +33,10 @@ struct TierConfig {
 struct StoreConfig {
   std::vector<BlockLayout> layouts{};
   std::vector<TierConfig> tiers{};  // fastest first
-  // "": private. Else the store of that name, shared by every process that opens it with
-  // equal layouts and tiers: "shm:/kv", or the path of a pool file. Its "dram:" tiers are
-  // then shared memory that lasts until remove_store().
+  // "": private: a pool of its is busy for others. Else the store of that name, shared by
+  // every process that opens it with equal layouts, tiers and profile: "shm:/kv", or the
+  // path of a pool file. Its "dram:" tiers are then shared memory that lasts until
+  // remove_store().
   std::string name{};
   std::vector<std::byte> profile{};
   std::uint64_t max_blocks = 0;
@@ -49,8 +50,8 @@ struct StoreConfig {
 // log.
 Result<StoreOptions> resolve_store(const StoreConfig& config);
 
-// resolve_store(), the shared index if there is a name, and BlockStore::open(). Any
-// thread.
+// resolve_store(), the shared index if there is a name, and BlockStore::open(). What is
+// refused leaves files and shared memory as they were. Any thread.
 Result<std::unique_ptr<BlockStore>> open_store(const StoreConfig& config);
 
 // What its index says of a store of that name, whether or not it is open anywhere: a look

@@ -1,0 +1,19 @@
+// device/index_memory.hpp -- what opening a store by name needs besides the index itself.
+#pragma once
+
+#include <cstdint>
+
+#include "cxlspeckv/devices.hpp"
+
+namespace speckv {
+
+// A number of this index, and of no other: not of one of the same name that was removed.
+// `memory` is of open_index_memory().
+std::uint64_t index_identity(const IndexMemory& memory);
+
+// For an open that was refused: whether nobody ever formatted this index, in which case
+// its name is removed, unless somebody else is attached. `memory` is of
+// open_index_memory().
+bool abandon_index_memory(const IndexMemory& memory) noexcept;
+
+}  // namespace speckv
