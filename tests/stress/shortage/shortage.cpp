@@ -38,6 +38,7 @@ void* take(std::size_t bytes, std::size_t alignment) {
 void give(void* at) noexcept {
   if (at == nullptr) return;
   alive.fetch_sub(1);
+  // NOLINTNEXTLINE(cppcoreguidelines-no-malloc): this is where RAII ends
   std::free(at);
 }
 
