@@ -3,6 +3,7 @@
 #include <sodium.h>
 
 #include "cxlspeckv/block.hpp"
+#include "cxlspeckv/profile.hpp"
 
 #include "base/endian.hpp"
 
@@ -93,6 +94,10 @@ BlockKey key_from(Bytes engine_key, std::string_view salt) {
   hash.field(salt);
   hash.field(engine_key);
   return hash.finish();
+}
+
+BlockKey profile_model(std::string_view name, Bytes tokenizer) {
+  return key_from(tokenizer, name);
 }
 
 }  // namespace speckv

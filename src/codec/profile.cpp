@@ -107,10 +107,6 @@ struct ProfileFile {
   }
 };
 
-BlockKey profile_model(std::string_view name, Bytes tokenizer) {
-  return key_from(tokenizer, name);
-}
-
 bool ModelProfile::open(Bytes file) noexcept {
   using F = ProfileFile;
   if (file.size() < kHead) return false;
