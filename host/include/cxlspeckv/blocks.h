@@ -13,7 +13,6 @@ extern "C" {
 
 typedef struct speckv_op speckv_op;
 typedef struct speckv_pin speckv_pin;
-typedef struct speckv_completions speckv_completions;
 
 /* ---- memory ------------------------------------------------------------------------ */
 

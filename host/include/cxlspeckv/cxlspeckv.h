@@ -111,6 +111,7 @@ typedef struct speckv_store_options {
 } speckv_store_options;
 
 typedef struct speckv_store speckv_store;
+typedef struct speckv_completions speckv_completions; /* of blocks.h */
 
 SPECKV_API speckv_status speckv_store_open(const speckv_store_options* options,
                                            speckv_store** store);

@@ -8,7 +8,7 @@
 #ifndef CXLSPECKV_PREFETCHER_H
 #define CXLSPECKV_PREFETCHER_H
 
-#include "cxlspeckv/blocks.h"
+#include "cxlspeckv/cxlspeckv.h"
 
 #ifdef __cplusplus
 extern "C" {
