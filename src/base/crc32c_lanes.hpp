@@ -40,7 +40,7 @@ SPECKV_CRC_TARGET std::uint32_t short_run(std::uint32_t crc, std::byte* to,
 
 // The instruction takes one step a clock but answers after two or three: three runs side
 // by side.
-constexpr std::size_t kLane = 1024;
+inline constexpr std::size_t kLane = 1024;
 
 // c times x^(8 * bytes), where k = x^(8 * bytes - 33): the product of two reflected words
 // is one bit short of a 64-bit message, and the instruction multiplies by x^32 itself.
@@ -70,8 +70,8 @@ SPECKV_CRC_TARGET inline std::uint32_t three_lanes(std::uint32_t c, const std::b
   return static_cast<std::uint32_t>(shifted(a, kTwo) ^ shifted(b, kOne) ^ d);
 }
 
-SPECKV_CRC_TARGET std::uint32_t lanes_crc(std::uint32_t crc, const std::byte* data,
-                                          std::size_t size) noexcept {
+SPECKV_CRC_TARGET inline std::uint32_t lanes_crc(std::uint32_t crc, const std::byte* data,
+                                                 std::size_t size) noexcept {
   std::uint32_t c = ~crc;
   for (; size >= 3 * kLane; size -= 3 * kLane, data += 3 * kLane)
     c = three_lanes(c, data, size);
