@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -5,6 +6,18 @@
 #include "store/operation_state.hpp"
 
 namespace speckv {
+
+OperationState::OperationState(std::size_t count, const TransferOptions& options,
+                               Clock& clock)
+    : OperationState(count) {
+  completions = options.completions;
+  tag = options.tag;
+  if (completions != nullptr) announcement.push_back({tag, Code::ok});
+  if (options.deadline.count() > 0) {
+    const Clock::time_point now = clock.now();
+    deadline = now + std::min(options.deadline, Clock::time_point::max() - now);
+  }
+}
 
 void OperationState::finish(std::size_t index, Code code) noexcept {
   blocks[index].code.store(code, std::memory_order_relaxed);

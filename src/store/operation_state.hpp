@@ -33,6 +33,8 @@ struct OperationState {
 
   explicit OperationState(std::size_t count)
       : blocks(count), remaining_(count), done_(count == 0) {}
+  // Who is told, and by when.
+  OperationState(std::size_t count, const TransferOptions& options, Clock& clock);
   ~OperationState() { let_go(); }
   OperationState(const OperationState&) = delete;
   OperationState& operator=(const OperationState&) = delete;

@@ -14,12 +14,7 @@ namespace {
 std::shared_ptr<OperationState> begin(BlockStore::Impl& impl,
                                       std::span<const BlockKey> keys,
                                       const TransferOptions& options) {
-  auto op = std::make_shared<OperationState>(keys.size());
-  op->tag = options.tag;
-  op->completions = options.completions;
-  if (options.completions != nullptr) op->announcement.push_back({options.tag, Code::ok});
-  if (options.deadline.count() > 0)
-    op->deadline = impl.services.clock->now() + options.deadline;
+  auto op = std::make_shared<OperationState>(keys.size(), options, *impl.services.clock);
   for (std::size_t i = 0; i < keys.size(); ++i)
     op->blocks[i].key = keys[i];
   return op;

@@ -71,19 +71,12 @@ void BlockStore::Impl::tick() {
 
 std::shared_ptr<OperationState> BlockStore::Impl::begin(
     std::span<const BlockTransfer> blocks, const TransferOptions& options, bool saving) {
-  auto op = std::make_shared<OperationState>(blocks.size());
+  auto op = std::make_shared<OperationState>(blocks.size(), options, *services.clock);
   op->regions = &regions;
   op->layers = saving ? LayerRange{} : options.layers;
   op->tenant = options.tenant;
   op->durable = options.durable;
-  op->completions = options.completions;
-  op->tag = options.tag;
-  if (options.completions != nullptr) op->announcement.push_back({options.tag, Code::ok});
   if (options.fence != nullptr) op->fence = *options.fence;
-  if (options.deadline.count() > 0) {
-    const Clock::time_point now = services.clock->now();
-    op->deadline = now + std::min(options.deadline, Clock::time_point::max() - now);
-  }
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     OperationState::Block& block = op->blocks[i];
     block.key = blocks[i].key;

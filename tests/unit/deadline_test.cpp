@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "cxlspeckv/promotion.hpp"
+
 #include "support/held_device.hpp"
 #include "support/invariants.hpp"
 #include "support/store_fixture.hpp"
@@ -232,11 +234,15 @@ TEST_F(Deadline, that_has_passed_begins_no_other_block) {
 }
 
 TEST_F(Deadline, beyond_the_end_of_time_is_none) {
-  open();
-  TransferOptions options;
+  open(Kind::disk, std::make_shared<test::HeapDevice>(1 << 20, Kind::memory));
+  clock_.advance(milliseconds(1));
+  TransferOptions options = within({}, true);
   options.deadline = std::chrono::nanoseconds::max();
   EXPECT_EQ(store_->save(1, options), Code::ok);
-  EXPECT_EQ(store_->load(1), Code::ok);
+  ASSERT_EQ(store_->tier_of(1), 1);
+  const BlockKey key = key_of(1);
+  EXPECT_TRUE(promote(**store_, {&key, 1}, 0, options).wait().ok());
+  EXPECT_EQ(store_->tier_of(1), 0);
 }
 
 }  // namespace
