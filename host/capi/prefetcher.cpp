@@ -18,7 +18,7 @@ Status read_sources(std::uint32_t given, PrefetchOptions& out) {
   constexpr std::uint32_t kBoth = SPECKV_LEARNED | SPECKV_HINTED;
   if ((given & ~kBoth) != 0 && given != SPECKV_OFF)
     return refused("sources are LEARNED, HINTED, both, or OFF alone");
-  const std::uint32_t sources = given == 0 ? kBoth : given;
+  const std::uint32_t sources = given == 0 ? std::uint32_t{SPECKV_HINTED} : given;
   out.learned = (sources & SPECKV_LEARNED) != 0;
   out.hinted = (sources & SPECKV_HINTED) != 0;
   return {};

@@ -51,13 +51,14 @@ class Prefetcher:
     The prefetcher has no thread and pins nothing: what is due is done in any call, and `advance()`
     is for when no other is made. Any thread; it ends with its store at the latest.
 
-    `learned`: a predictor of returns is listened to, which learns from what it is told.
-    `hinted`: `hint()` is. With neither it is off and does nothing. `layout`: of all blocks.
-    `chunk_bytes`: one promotion; `most_in_flight`: bytes of all of them. `learning_bytes`: what a
-    source may waste before it is judged. `hint_life`: seconds after its time that a hint is
-    believed; `unread_life`: what was staged without one counts as wasted then. `sessions` (to
-    65536) and `blocks` (to 2^28) are remembered at once. `bytes_per_second`: at which each tier
-    is read, or, of the first, filled; empty: 64e9, 28e9, and 7e9 for the others.
+    `learned`: a predictor of returns is listened to, which learns from what it is told; not by
+    default, since most of what it stages may be for nothing. `hinted`: `hint()` is. With neither it
+    is off and does nothing. `layout`: of all blocks. `chunk_bytes`: one promotion;
+    `most_in_flight`: bytes of all of them. `learning_bytes`: what a source may waste before it is
+    silent, and never more than the first tier has. `hint_life`: seconds after its time that a hint
+    is believed; `unread_life`: what was staged without one counts as wasted then. `sessions` (to
+    65536) and `blocks` (to 2^28) are remembered at once. `bytes_per_second`: at which each tier is
+    read, or, of the first, filled; empty: 64e9, 28e9, and 7e9 for the others.
 
     Raises `InvalidArgument`, also in a store of one tier.
     """
@@ -66,7 +67,7 @@ class Prefetcher:
         self,
         store: BlockStore,
         *,
-        learned: bool = True,
+        learned: bool = False,
         hinted: bool = True,
         layout: int = 0,
         chunk_bytes: int = 64 << 20,

@@ -37,6 +37,7 @@ double Ghost::arrived(std::uint32_t session, double bytes, double shared,
   Held& held = grow(session);
   held.active = true;
   double left = shared - std::min(shared, held.bytes[0]), seconds = 0, loaded = 0;
+  missed_ = left;
   for (std::uint32_t t = 1; t < tiers_.size(); ++t) {
     const double part = std::min(left, held.bytes[t]);
     seconds = std::max(seconds, part / tiers_[t].bytes_per_second);

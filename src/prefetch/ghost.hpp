@@ -28,6 +28,8 @@ class Ghost {
   // A request of the session: its chain of `bytes`, of which `shared` may be there, comes
   // to the first tier. The seconds that it waits for those which are not.
   double arrived(std::uint32_t session, double bytes, double shared, const Order& order);
+  // Bytes of the last such chain that might have been in the first tier and were not.
+  double missed() const noexcept { return missed_; }
   // It is done: its blocks may go.
   void completed(std::uint32_t session) { grow(session).active = false; }
 
@@ -45,6 +47,7 @@ class Ghost {
   std::vector<Held> held_;
   std::array<double, kMostTiers> used_{};
   std::array<std::vector<std::uint32_t>, kMostTiers> lists_;
+  double missed_ = 0;
 };
 
 }  // namespace speckv::prefetch

@@ -7,6 +7,9 @@ std::optional<Chunk> tell(Scheduler& scheduler, const Entry& entry) {
     case Entry::Kind::arrived:
       scheduler.arrived(entry.session, entry.bytes, entry.shared, entry.now);
       break;
+    case Entry::Kind::missed:
+      scheduler.missed(entry.bytes, entry.now);
+      break;
     case Entry::Kind::completed:
       scheduler.completed(entry.session, entry.now, entry.returns);
       break;

@@ -14,6 +14,7 @@ namespace speckv::prefetch {
 struct Entry {
   enum class Kind : std::uint8_t {
     arrived,
+    missed,
     completed,
     hint,
     ended,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "cxlspeckv/guarded.hpp"
@@ -24,13 +25,16 @@ double seconds(std::chrono::nanoseconds time) {
   return std::chrono::duration<double>(time).count();
 }
 
-prefetch::Options schedule_of(const PrefetchOptions& options, std::uint64_t block_bytes) {
+// What has been staged for nothing is gone once the first tier's content was turned over:
+// by then it shows whether a source pays.
+prefetch::Options schedule_of(const PrefetchOptions& options, std::uint64_t block_bytes,
+                              std::uint64_t first_tier) {
   prefetch::Options schedule;
   schedule.chunk_bytes =
       std::clamp(options.chunk_bytes / block_bytes, std::uint64_t{1}, kMostKeys) *
       block_bytes;
   schedule.most_in_flight = std::max(options.most_in_flight, schedule.chunk_bytes);
-  schedule.learning_bytes = options.learning_bytes;
+  schedule.learning_bytes = std::min(options.learning_bytes, first_tier);
   schedule.hint_ttl = seconds(options.hint_life);
   return schedule;
 }
@@ -89,7 +93,7 @@ Prefetcher::Impl::Impl(BlockStore& the_store, PrefetchOptions the_options,
       tiers_(views),
       clock_(options_.clock != nullptr ? *options_.clock : steady_clock()),
       origin_(clock_.now()),
-      scheduler_(views, schedule_of(options_, block_bytes_)),
+      scheduler_(views, schedule_of(options_, block_bytes_, views.front().capacity)),
       chains_(the_store, scheduler_, block_bytes_, off() ? 0 : options_.sessions),
       predictor_(std::move(the_predictor)),
       sessions_(off() ? 0 : options_.sessions) {
@@ -203,7 +207,11 @@ Status Prefetcher::Impl::arrived(std::uint64_t id) {
     const double at = now();
     settle(at);
     arrive(number, chains_.length(number) * block_bytes_, at);
-    demand(number, chains_.read(number, at), at);
+    const prefetch::Numbers found = chains_.read(number, at);
+    const std::uint64_t below =
+        std::accumulate(found.begin() + 1, found.end(), std::uint64_t{0});
+    scheduler_.tell({.kind = Entry::Kind::missed, .now = at, .bytes = below});
+    demand(number, found, at);
     stage(at);
   }
   begin();

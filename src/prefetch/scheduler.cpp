@@ -10,8 +10,8 @@ constexpr std::uint32_t kNobody = ~std::uint32_t{0};
 constexpr double kShortestTurnover = 4, kLongestTurnover = 3000;  // s
 constexpr double kRateMemory = 120;                               // s
 constexpr double kCostMemory = 1800;                              // s of requests
-constexpr double kForgets = 0.5;  // of the bytes that a judgement was made of
-constexpr double kPoor = 0.4, kGood = 0.7, kLoses = 0.2;  // precision of bytes
+constexpr double kForgets = 0.5;            // of the bytes that a judgement was made of
+constexpr double kPoor = 0.4, kGood = 0.7;  // precision of bytes
 constexpr double kMostNeeded = 0.9;
 
 // What a return after `t` seconds is worth: all, where it is well before the content of
@@ -45,13 +45,13 @@ double discounted(const ReturnDistribution& returns, std::size_t horizon, double
 }  // namespace
 
 Scheduler::Scheduler(const std::vector<TierView>& tiers, Options options)
-    : tiers_(tiers), options_(options), lru_(tiers), valued_(tiers) {
+    : tiers_(tiers),
+      options_(options),
+      judges_{Judge(options), Judge(options)},
+      by_value_(options.retain),
+      lru_(tiers),
+      valued_(tiers) {
   turnover_.fill(kLongestTurnover);
-  by_value_ = options.retain;
-  for (Judge& judge : judges_) {
-    judge.least = options.least;
-    judge.pause = options.pause;
-  }
 }
 
 std::uint32_t Scheduler::index(SessionId session) {
@@ -83,6 +83,7 @@ void Scheduler::arrived(SessionId id, std::uint64_t bytes, std::uint64_t shared,
     lru_cost_ += lru_.arrived(number, all, old, [&](std::uint32_t s, std::uint32_t) {
       return sessions_[s].last;
     });
+    lru_missed_ = lru_.missed();
     valued_cost_ +=
         valued_.arrived(number, all, old, [&](std::uint32_t s, std::uint32_t tier) {
           (void)worth(sessions_[s], tier, now);
@@ -97,6 +98,20 @@ void Scheduler::arrived(SessionId id, std::uint64_t bytes, std::uint64_t shared,
   session.confidence = 0;
   session.last = now;
   session.valid_until = -1;
+}
+
+void Scheduler::missed(std::uint64_t bytes, double now) {
+  if (!options_.guard || !options_.retain) return;  // no ghost looks
+  double blamed = 0;
+  for (const Judge& judge : judges_)
+    blamed += judge.blamed;
+  const double displaced = std::min(static_cast<double>(bytes) - lru_missed_, blamed);
+  if (displaced <= 0) return;
+  for (Judge& judge : judges_) {
+    const double part = displaced * judge.blamed / blamed;
+    judge.blamed -= part;
+    lose(judge, static_cast<std::uint64_t>(part), now);
+  }
 }
 
 void Scheduler::completed(SessionId id, double now, const ReturnDistribution& returns) {
@@ -238,7 +253,7 @@ std::optional<Chunk> Scheduler::next(std::uint32_t from, double now) {
     if (session.active) continue;
     const double value = worth(session, 0, now);
     const Judge& judge = judges_[static_cast<std::size_t>(source_of(session, now))];
-    if (value <= most || now < judge.silent_until) continue;
+    if (value <= most || judge.account.silent(now)) continue;
     if (std::max(value, session.value[from - 1]) < judge.least) continue;
     most = value;
     best = number;
@@ -264,12 +279,15 @@ std::optional<Chunk> Scheduler::next(std::uint32_t from, double now) {
 void Scheduler::finished(const Chunk& chunk, End end) {
   busy_[chunk.from] = false;
   in_flight_ -= chunk.bytes;
-  Counters& counters = judges_[static_cast<std::size_t>(chunk.source)].counters;
-  if (end == End::moved) {
-    counters.staged += chunk.bytes;
-  } else {
-    ++counters.displaced;
+  Judge& judge = judges_[static_cast<std::size_t>(chunk.source)];
+  if (end == End::displaced) {
+    ++judge.counters.displaced;
+    return;
   }
+  judge.counters.staged += chunk.bytes;
+  // No more than the first tier has is there at once, in place of something else.
+  judge.blamed = std::min(judge.blamed + static_cast<double>(chunk.bytes),
+                          static_cast<double>(tiers_[0].capacity));
 }
 
 void Scheduler::outcome(Source source, std::uint64_t bytes, Outcome outcome, double now) {
@@ -278,29 +296,28 @@ void Scheduler::outcome(Source source, std::uint64_t bytes, Outcome outcome, dou
   if (outcome == Outcome::useful) {
     it.counters.useful += bytes;
     it.recent_good += size;
+    it.account.earned(bytes);
   } else {
     (outcome == Outcome::late ? it.counters.late : it.counters.wasted) += bytes;
     it.recent_bad += size;
   }
+  // What came too late was read at that time by its own request: it costs nothing.
+  if (outcome == Outcome::wasted) lose(it, bytes, now);
   if (it.recent_good + it.recent_bad >= static_cast<double>(options_.learning_bytes))
-    judge(it, now);
+    judge(it);
 }
 
-// Wasted bytes make a source need more value, useful ones less; one that wastes nearly
-// all is silent for a while.
-void Scheduler::judge(Judge& it, double now) {
+// Wasted bytes make a source need more value, useful ones less.
+void Scheduler::judge(Judge& it) {
   const double precision = it.recent_good / (it.recent_good + it.recent_bad);
   if (precision < kPoor) it.least = std::min(it.least * 1.25, kMostNeeded);
   if (precision > kGood) it.least = std::max(it.least / 1.1, options_.least / 2);
-  if (precision < kLoses && options_.guard) {
-    it.silent_until = now + it.pause;
-    it.pause *= 2;
-    ++it.counters.pauses;
-  } else if (precision > kPoor) {
-    it.pause = options_.pause;
-  }
   it.recent_good *= kForgets;
   it.recent_bad *= kForgets;
+}
+
+void Scheduler::lose(Judge& it, std::uint64_t bytes, double now) {
+  if (options_.guard && it.account.lost(bytes, now)) ++it.counters.pauses;
 }
 
 // Learned values count while keeping by them is what would have waited less, by a clear

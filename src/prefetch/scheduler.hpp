@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "predict/predictor.hpp"
+#include "prefetch/account.hpp"
 #include "prefetch/ghost.hpp"
 
 namespace speckv::prefetch {
@@ -40,7 +41,8 @@ struct Options {
   std::uint64_t chunk_bytes = 64ULL << 20;  // a demand waits for one at most
   std::uint64_t most_in_flight = 256ULL << 20;
   double hint_ttl = 10;  // s after its time that a hint is believed
-  // Bytes that a source may waste before it is judged: what learning costs at most.
+  // Bytes that a source may lose before it is silent: half of what learning costs at
+  // most.
   std::uint64_t learning_bytes = 64ULL << 30;
   double pause = 60;  // s that a source which loses is silent; doubles each time
   // Learned values count only while keeping by them would have waited less than keeping
@@ -70,6 +72,11 @@ class Scheduler {
   // What happens to a session. An active one is neither fetched nor given up. `shared`
   // of the `bytes` of its chain were known before.
   void arrived(SessionId session, std::uint64_t bytes, std::uint64_t shared, double now);
+  // Where a store's own policy decides what goes: so many bytes of the session that just
+  // arrived were below the first tier. More than least-recently-used without speculation
+  // would have had there (a ghost tells) were displaced by what was staged, and are
+  // charged to whoever said so, at most once a byte staged.
+  void missed(std::uint64_t bytes, double now);
   void completed(SessionId session, double now, const ReturnDistribution& returns);
   // It will be needed at `eta`, with that confidence in (0, 1]. The last word counts.
   void hint(SessionId session, double now, double eta, double confidence);
@@ -113,10 +120,14 @@ class Scheduler {
   };
   // How a source does, and whether it is heard.
   struct Judge {
+    explicit Judge(const Options& options)
+        : least(options.least),
+          account(options.learning_bytes, options.chunk_bytes, options.pause) {}
     Counters counters{};
-    double least = 0;                        // value that it needs
+    double least;                            // value that it needs
     double recent_good = 0, recent_bad = 0;  // bytes, forgotten as new ones come
-    double silent_until = -1, pause = 0;
+    double blamed = 0;  // bytes that it staged, and which may have displaced as many
+    Account account;
   };
 
   std::uint32_t index(SessionId session);
@@ -126,7 +137,8 @@ class Scheduler {
   bool hinted(const Session& session, double now) const noexcept;
   std::uint32_t worst(std::uint32_t tier, double now, std::uint32_t except);
   double displaced_value(std::uint32_t to, double now, std::uint32_t except);
-  void judge(Judge& judge, double now);
+  void judge(Judge& judge);
+  void lose(Judge& judge, std::uint64_t bytes, double now);
   void follow_the_better();
   void count_gap(double gap);
 
@@ -140,13 +152,14 @@ class Scheduler {
   std::array<bool, kMostTiers> busy_{};
   std::uint64_t in_flight_ = 0;
   double rate_ = 0, rate_at_ = 0;  // bytes/s of chains that are asked for
-  std::array<Judge, kSources> judges_{};
+  std::array<Judge, kSources> judges_;
   std::array<std::uint64_t, predict::kGaps> gaps_{};  // waits that ended, by class
   std::uint64_t gaps_counted_ = 0;
   std::size_t horizon_ = predict::kGaps;
   bool by_value_ = true;  // learned values count
   Ghost lru_, valued_;
   double lru_cost_ = 0, valued_cost_ = 0;  // s, of late
+  double lru_missed_ = 0;                  // bytes, of the last arrival
 };
 
 }  // namespace speckv::prefetch

@@ -53,7 +53,7 @@ def until_idle(prefetcher):
 
 
 def test_what_is_hinted_is_there_when_its_session_comes(tiers, below, layout):
-    with kv.Prefetcher(tiers, learned=False, chunk_bytes=2 * layout.bytes) as prefetcher:
+    with kv.Prefetcher(tiers, chunk_bytes=2 * layout.bytes) as prefetcher:
         prefetcher.finished(5, below, input_tokens=64, output_tokens=5, calls_tool=True)
         assert 0 < prefetcher.advance() < 1
         assert list(tiers.lookup(below)) == [1] * COUNT
@@ -72,7 +72,7 @@ def test_what_is_hinted_is_there_when_its_session_comes(tiers, below, layout):
 
 
 def test_off_is_off(tiers, below):
-    prefetcher = kv.Prefetcher(tiers, learned=False, hinted=False)
+    prefetcher = kv.Prefetcher(tiers, hinted=False)
     prefetcher.finished(1, below)
     prefetcher.hint(1, 1)
     prefetcher.arrived(1)

@@ -9,119 +9,22 @@
 
 #include <gtest/gtest.h>
 
-#include "cxlspeckv/devices.hpp"
 #include "cxlspeckv/promotion.hpp"
 
 #include "prefetch/prefetcher_impl.hpp"
 #include "support/gated_device.hpp"
 #include "support/invariants.hpp"
-#include "support/store_fixture.hpp"
+#include "support/live_prefetcher.hpp"
 
 namespace speckv {
 namespace {
 
 using namespace std::chrono_literals;
-using test::HeapDevice;
+using test::kBlock;
 using test::key_of;
-using test::StoreUnderTest;
-
-constexpr std::uint64_t kBlock = 4096, kFrame = 4608;  // of small_layout(), on a disk
-
-class ManualClock final : public Clock {
- public:
-  time_point now() noexcept override { return time_point(at_.load()); }
-  void turn(double seconds) {
-    at_.store(at_.load() + std::chrono::nanoseconds(std::llround(seconds * 1e9)));
-  }
-
- private:
-  std::atomic<std::chrono::nanoseconds> at_{0ns};
-};
-
-struct Numbers {
-  std::uint64_t first = 0, count = 0;
-};
-
-// A fast tier of memory over a slow one: behind a throttled link, or behind a gate.
-class Live {
- public:
-  Live(std::uint64_t fast, std::uint64_t slow)
-      : Live(fast, throttled(std::make_shared<HeapDevice>(slow * kFrame,
-                                                          HeapDevice::Kind::memory),
-                             {10us, 1e9})) {}
-  Live(std::uint64_t fast, std::shared_ptr<Device> slow)
-      : store(options(fast, std::move(slow))) {
-    prefetch.chunk_bytes = 4 * kBlock;
-    prefetch.most_in_flight = 8 * kBlock;
-    prefetch.learned = false;
-    prefetch.clock = &clock;
-    prefetch.completions = &completions;
-  }
-
-  void open() {
-    auto made = Prefetcher::create(*store, prefetch);
-    ASSERT_TRUE(made.ok()) << made.error().message();
-    prefetcher = *std::move(made);
-  }
-
-  // Saves blocks so that only the slow tier has them: the fast one is full and held.
-  std::vector<BlockKey> save_below(Numbers blocks) {
-    std::vector<BlockKey> fillers, keys;
-    {
-      std::vector<Pin> pins;
-      for (std::uint64_t n = 1'000'000;; ++n) {
-        EXPECT_EQ(store.save(n), Code::ok);
-        fillers.push_back(key_of(n));
-        if (store.tier_of(n) != 0) break;
-        pins.push_back(*store->pin(key_of(n)));
-      }
-      for (std::uint64_t n = blocks.first; n < blocks.first + blocks.count; ++n) {
-        EXPECT_EQ(store.save(n), Code::ok);
-        EXPECT_EQ(store.tier_of(n), 1);
-        keys.push_back(key_of(n));
-      }
-    }
-    (void)store->erase(fillers);
-    return keys;
-  }
-
-  // Until nothing is under way and nothing more begins.
-  void run() {
-    for (;;) {
-      (void)prefetcher->advance();
-      if (prefetcher->stats().in_flight == 0) return;
-      ASSERT_TRUE(completions.wait(30s)) << "a chunk was never finished";
-      CompletionQueue::Entry entry;
-      (void)completions.poll({&entry, 1});
-    }
-  }
-
-  std::uint64_t in_tier(std::span<const BlockKey> keys, int tier) const {
-    std::vector<std::int8_t> tiers(keys.size());
-    const_cast<StoreUnderTest&>(store)->lookup(keys, tiers);
-    return static_cast<std::uint64_t>(std::count(tiers.begin(), tiers.end(), tier));
-  }
-  void load(Numbers blocks) {
-    for (std::uint64_t n = blocks.first; n < blocks.first + blocks.count; ++n)
-      EXPECT_EQ(store.load(n), Code::ok);
-  }
-
-  ManualClock clock;
-  CompletionQueue completions;
-  PrefetchOptions prefetch;
-  StoreUnderTest store;
-  std::unique_ptr<Prefetcher> prefetcher;
-
- private:
-  static StoreOptions options(std::uint64_t fast, std::shared_ptr<Device> slow) {
-    StoreOptions options;
-    options.layouts = {test::small_layout()};
-    options.tiers.push_back(test::tier_on(
-        "fast", std::make_shared<HeapDevice>(fast * kFrame, HeapDevice::Kind::memory)));
-    options.tiers.push_back(test::tier_on("slow", std::move(slow)));
-    return options;
-  }
-};
+using test::kFrame;
+using test::Live;
+using test::Numbers;
 
 std::uint64_t accounted(const PrefetchStats::Source& s) {
   return s.useful + s.late + s.wasted + s.unread;
@@ -283,41 +186,6 @@ TEST_F(UnderWay, the_prefetcher_goes_and_leaves_nothing) {
   }
   EXPECT_EQ(test::check_invariants(*live.store), "");
   live.load({0, 200});
-}
-
-// Blocks of sessions 40 to 59 that were staged when they had been idle for `pause`
-// seconds, all of them returning then, or none.
-std::uint64_t staged_after_learning(double pause, bool return_then) {
-  Live live(48, 128);
-  live.prefetch.learned = true;
-  live.prefetch.hinted = false;
-  live.open();
-  std::uint64_t staged = 0;
-  for (std::uint64_t session = 0; session < 60; ++session) {
-    const auto keys = live.save_below({session * 8, 8});
-    EXPECT_TRUE(live.prefetcher->finished(session, keys).ok());
-    EXPECT_TRUE(live.prefetcher->hint(session, 1, 1).ok()) << "heard, and ignored";
-    live.run();
-    if (session >= 40) staged += live.in_tier(keys, 0);
-    live.clock.turn(pause);
-    if (return_then) {
-      EXPECT_TRUE(live.prefetcher->arrived(session).ok());
-      EXPECT_TRUE(live.prefetcher->ended(session).ok());
-    }
-    live.run();
-    (void)live.store->erase(keys);
-  }
-  const PrefetchStats stats = live.prefetcher->stats();
-  EXPECT_EQ(stats.hinted.chunks, 0U);
-  EXPECT_EQ(stats.learned.staged, accounted(stats.learned));
-  EXPECT_EQ(return_then ? stats.learned.useful : stats.learned.wasted,
-            stats.learned.staged);
-  return staged;
-}
-
-TEST(Prefetcher, learns_whether_sessions_return) {
-  EXPECT_GE(staged_after_learning(1.5, true), 150U) << "of 160";
-  EXPECT_LE(staged_after_learning(10000, false), 10U);
 }
 
 TEST(Prefetcher, off_costs_nothing) {

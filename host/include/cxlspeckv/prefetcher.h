@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-/* Who is listened to; 0 is LEARNED | HINTED. OFF stands alone: it does nothing at all. */
+/* Who is listened to; 0 is HINTED. OFF stands alone: it does nothing at all. */
 enum { SPECKV_LEARNED = 1, SPECKV_HINTED = 2, SPECKV_OFF = 4 };
 
 typedef struct speckv_prefetcher_options {
@@ -23,7 +23,8 @@ typedef struct speckv_prefetcher_options {
   uint32_t layout;         /* of all blocks; index */
   uint64_t chunk_bytes;    /* one promotion; 0: 64 MiB */
   uint64_t most_in_flight; /* bytes of all chunks; 0: 256 MiB */
-  uint64_t learning_bytes; /* that a source may waste before it is judged; 0: 64 GiB */
+  uint64_t learning_bytes; /* that a source may lose before it is silent, and at most the
+                            * first tier's size; 0: 64 GiB */
   uint64_t hint_life_ns;   /* after its time that a hint is believed; 0: 10 s */
   uint64_t unread_life_ns; /* what was staged without one and not read by then counts as
                             * wasted; 0: 10 min */

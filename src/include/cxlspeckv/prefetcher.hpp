@@ -27,13 +27,17 @@
 namespace speckv {
 
 struct PrefetchOptions {
-  // Who is listened to. Neither: it is off, keeps nothing and does nothing.
-  bool learned = true;  // a predictor of returns, which learns from what it is told
-  bool hinted = true;   // hint()
-  LayoutId layout{};    // of the blocks: one size for all
+  // Who is listened to. Neither: it is off, keeps nothing and does nothing. What is
+  // learned wastes most of what it stages where sessions return at odd times, so it must
+  // be asked for.
+  bool learned = false;  // a predictor of returns, which learns from what it is told
+  bool hinted = true;    // hint()
+  LayoutId layout{};     // of the blocks: one size for all
   std::uint64_t chunk_bytes = 64ULL << 20;      // one promotion; whole blocks, 1 to 4096
   std::uint64_t most_in_flight = 256ULL << 20;  // of all chunks; at least one chunk
-  // A source is judged on so many bytes, which is what it may waste at most by learning.
+  // That a source may lose, more than it earned, before it is silent for a while: by what
+  // it stages for nothing, and by what that displaces and is missed. At most the first
+  // tier's size counts; all trials together cost at most twice that.
   std::uint64_t learning_bytes = 64ULL << 30;
   std::chrono::nanoseconds hint_life = std::chrono::seconds(10);  // after its time
   // What was staged without a hint and not read by then counts as wasted.
