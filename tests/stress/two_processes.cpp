@@ -1,8 +1,11 @@
-// Two processes on one store, one of which is killed at a random moment, again and again.
-// The other goes on; what the dead held and locked is free within a bounded time.
+// Two processes on one store, one of which is killed at a random moment, again and again:
+// always the younger, or always the elder, which hands the store on. The other goes on;
+// what the dead held and locked is free within a bounded time.
 #include <csignal>
 #include <thread>
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,8 +57,8 @@ class TwoProcesses : public testing::TestWithParam<Shape> {
     return options;
   }
 
-  // Works until it is killed.
-  [[noreturn]] void be_victim(std::uint64_t seed, int started) {
+  // Works until it is killed, and tells each step on `beats`.
+  [[noreturn]] void be_victim(std::uint64_t seed, int beats) {
     auto store = open_store(config_);
     if (!store.ok()) {
       std::fprintf(stderr, "victim: %s\n", store.error().message().c_str());
@@ -63,13 +66,14 @@ class TwoProcesses : public testing::TestWithParam<Shape> {
     }
     const BlockPool pool(kShared + kOwn);
     StressWorker worker(**store, pool, options(seed, 0));
-    (void)!write(started, "v", 1);
-    while (worker.step()) {}
+    while (worker.step())
+      (void)!write(beats, ".", 1);
     _exit(kFailed);
   }
 
   // Works until `stop` is closed, then gives account.
-  [[noreturn]] void be_survivor(int stop, int started) {
+  [[noreturn]] void be_survivor(std::uint64_t seed, std::uint64_t own, int stop,
+                                int beats) {
     auto opened = open_store(config_);
     if (!opened.ok()) {
       std::fprintf(stderr, "survivor: %s\n", opened.error().message().c_str());
@@ -79,15 +83,15 @@ class TwoProcesses : public testing::TestWithParam<Shape> {
     const BlockPool pool(kShared + kOwn);
     std::string faults;
     {
-      StressWorker worker(store, pool, options(7, kOwn));
+      StressWorker worker(store, pool, options(seed, own));
       std::atomic<bool> stopping{false};
       std::jthread listener([&] {
         char none = 0;
         (void)!read(stop, &none, 1);
         stopping = true;
       });
-      (void)!write(started, "s", 1);
-      while (worker.step() && !stopping) {}
+      while (worker.step() && !stopping)
+        (void)!write(beats, ".", 1);
       worker.let_go();
       if (!worker.ok()) _exit(kFailed);
       faults = check_invariants(store);
@@ -107,47 +111,112 @@ struct Pipe {
   Pipe() { EXPECT_EQ(pipe(ends), 0); }
   ~Pipe() {
     close(ends[0]);
-    if (ends[1] >= 0) close(ends[1]);
+    hang_up();
+  }
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+  void hang_up() {
+    if (ends[1] >= 0) close(std::exchange(ends[1], -1));
   }
   int ends[2] = {-1, -1};
 };
 
-// "s" or "v" once that process is at work.
-bool has_started(const Pipe& started, char who) {
-  char got = 0;
-  return read(started.ends[0], &got, 1) == 1 && got == who;
+// A process at work, as its parent sees it.
+class Worker {
+ public:
+  // `body` is given where to tell its steps and what to wait for.
+  template <typename Body>
+  explicit Worker(Body body) {
+    for (const Pipe* pipe : {&beats_, &stop_})
+      for (const int end : pipe->ends)
+        EXPECT_EQ(fcntl(end, F_SETFL, O_NONBLOCK), 0);
+    // A full pipe must not stop the worker, and the wait for the end must wait.
+    EXPECT_EQ(fcntl(stop_.ends[0], F_SETFL, 0), 0);
+    pid_ = fork();
+    if (pid_ != 0) return;
+    stop_.hang_up();
+    body(stop_.ends[0], beats_.ends[1]);
+  }
+  ~Worker() {
+    if (pid_ > 0) die();
+  }
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // Whether it ends `steps` more operations, each within a bounded time.
+  bool goes_on(std::uint64_t steps) {
+    char ends[256];
+    while (read(beats_.ends[0], ends, sizeof ends) > 0) {}
+    while (steps > 0) {
+      pollfd ready{beats_.ends[0], POLLIN, 0};
+      if (poll(&ready, 1, kStepMs) != 1) return false;
+      const ssize_t got = read(beats_.ends[0], ends, std::min<std::size_t>(steps, 256));
+      if (got <= 0) return false;
+      steps -= static_cast<std::uint64_t>(got);
+    }
+    return true;
+  }
+  // True: it was alive until then.
+  bool die() {
+    kill(pid_, SIGKILL);
+    int status = 0;
+    const bool waited = waitpid(std::exchange(pid_, -1), &status, 0) > 0;
+    return waited && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+  }
+  // Lets it give account: the store was whole, and is empty.
+  bool ends_well() {
+    stop_.hang_up();
+    int status = 0;
+    const bool waited = waitpid(std::exchange(pid_, -1), &status, 0) > 0;
+    return waited && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  }
+
+ private:
+  static constexpr int kStepMs = 60000;
+  Pipe beats_, stop_;
+  pid_t pid_ = -1;
+};
+
+void linger(std::mt19937_64& random) {
+  const std::chrono::microseconds pause(random() % 40000);
+  std::this_thread::sleep_for(pause);  // sleeps: until a random death
 }
 
 TEST_P(TwoProcesses, one_goes_on_and_recovers_everything_while_others_are_killed) {
   const std::uint64_t rounds = std::max<std::uint64_t>(scaled(50), 5);
   std::mt19937_64 random(5);
-  Pipe stop, started;
-  const pid_t survivor = fork();
-  if (survivor == 0) {
-    close(stop.ends[1]);
-    be_survivor(stop.ends[0], started.ends[1]);
-  }
-  ASSERT_TRUE(has_started(started, 's'));
+  Worker survivor([&](int stop, int beats) { be_survivor(7, kOwn, stop, beats); });
+  ASSERT_TRUE(survivor.goes_on(1));
   for (std::uint64_t round = 0; round < rounds; ++round) {
-    const pid_t victim = fork();
-    if (victim == 0) {
-      close(stop.ends[1]);
-      be_victim(100 + round, started.ends[1]);
-    }
-    ASSERT_TRUE(has_started(started, 'v'));
-    const std::chrono::microseconds pause(random() % 40000);
-    std::this_thread::sleep_for(pause);  // sleeps: until a random death
-    kill(victim, SIGKILL);
-    int status = 0;
-    ASSERT_EQ(waitpid(victim, &status, 0), victim);
-    ASSERT_TRUE(WIFSIGNALED(status)) << "the victim failed in round " << round;
-    ASSERT_EQ(waitpid(survivor, &status, WNOHANG), 0)
-        << "the survivor died in round " << round;
+    SCOPED_TRACE("round " + std::to_string(round));
+    Worker victim([&](int, int beats) { be_victim(100 + round, beats); });
+    ASSERT_TRUE(victim.goes_on(1 + random() % 40)) << "the victim works";
+    linger(random);
+    ASSERT_TRUE(victim.die()) << "the victim failed, see above";
+    ASSERT_TRUE(survivor.goes_on(3)) << "the survivor waits for the dead, or failed";
   }
-  close(std::exchange(stop.ends[1], -1));
-  int status = 0;
-  ASSERT_EQ(waitpid(survivor, &status, 0), survivor);
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "see above";
+  EXPECT_TRUE(survivor.ends_well()) << "see above";
+}
+
+TEST_P(TwoProcesses, the_elder_is_killed_and_the_younger_inherits) {
+  const std::uint64_t rounds = std::max<std::uint64_t>(scaled(25), 5);
+  std::mt19937_64 random(6);
+  const auto work = [this](std::uint64_t seed) {
+    return std::make_unique<Worker>(
+        [this, seed](int stop, int beats) { be_survivor(seed, 0, stop, beats); });
+  };
+  auto elder = work(200);
+  ASSERT_TRUE(elder->goes_on(1));
+  for (std::uint64_t round = 0; round < rounds; ++round) {
+    SCOPED_TRACE("round " + std::to_string(round));
+    auto younger = work(201 + round);
+    ASSERT_TRUE(younger->goes_on(1 + random() % 40)) << "the younger works";
+    linger(random);
+    ASSERT_TRUE(elder->die()) << "the elder failed, see above";
+    ASSERT_TRUE(younger->goes_on(3)) << "the younger waits for the dead, or failed";
+    elder = std::move(younger);
+  }
+  EXPECT_TRUE(elder->ends_well()) << "see above";
 }
 
 const Shape kShapes[] = {
