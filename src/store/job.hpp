@@ -11,6 +11,12 @@
 
 namespace speckv {
 
+// What a mover is bringing down, and the units that will then be free where it is now.
+struct Leaving {
+  std::atomic<std::size_t> blocks{0};
+  std::atomic<std::uint64_t> units{0};
+};
+
 // One block's way. Which mover carries it is decided by route() in store.cpp.
 struct Job {
   enum class Kind : std::uint8_t {
@@ -23,8 +29,9 @@ struct Job {
   BlockKey key{};
   std::uint32_t target = 0;  // of save and move
   Copy source{};             // node == kNone: to be found
-  // Set: drop the source afterwards. Counts the demotions of the mover that began it.
-  std::atomic<std::size_t>* demotion = nullptr;
+  // Set: drop the source afterwards. Of the mover that began it; counts this job.
+  Leaving* demotion = nullptr;
+  std::uint64_t leaving_units = 0;
   // Somebody saves it: done when it is there and, if that is to last, a commit has
   // covered it.
   bool saving = false;

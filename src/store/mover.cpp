@@ -206,35 +206,42 @@ void Mover::start_jobs() {
   }
 }
 
+// Units that shall be free in a tier above: for the next blocks, but not at the price of
+// most that it holds.
+std::uint64_t Mover::room_to_keep(const TierState& source, bool pressed) const {
+  const std::uint64_t total = source.geometry.units;
+  std::uint64_t largest = 0;
+  for (const BlockLayout& layout : services_.layouts) {
+    largest = std::max<std::uint64_t>(
+        largest, source.units_for(frame_header_bytes(layout.layers) + layout.bytes()));
+  }
+  const std::uint64_t keep = std::min(std::max(total / 32, largest), total / 4);
+  if (!pressed) return keep;
+  return std::max({keep, largest, std::min(2 * largest, total / 2)});
+}
+
 void Mover::start_demotions() {
   if (stop_.load() || services_.clock->now() < demote_again_ || tier_.fenced()) return;
   for (std::uint32_t from = 0; from < number_; ++from) {
     if (table_.demotion_target(from) != number_) continue;
     TierState& source = table_.tier(from);
-    const std::uint32_t total = source.geometry.units;
     const bool pressed = (relieve_.load() >> from & 1U) != 0;
-    std::uint64_t largest = 0;
-    for (const BlockLayout& layout : services_.layouts) {
-      largest = std::max<std::uint64_t>(
-          largest, source.units_for(frame_header_bytes(layout.layers) + layout.bytes()));
-    }
-    const std::uint64_t keep =
-        std::min<std::uint64_t>(std::max<std::uint64_t>(total / 32, largest), total / 4);
-    const std::uint64_t goal = pressed ? std::max(keep, 2 * largest) : keep;
-    while (demoting_ < kDemotions) {
+    const std::uint64_t goal = room_to_keep(source, pressed);
+    Leaving& leaving = leaving_[from];
+    while (leaving.blocks < kDemotions) {
       std::uint32_t used = 0;
       {
         const TierLock lock(source);
         used = source.extents().used_units();
       }
-      if (total - used >= goal) {
+      if (source.geometry.units - used + leaving.units >= goal) {
         relieve_.fetch_and(~(1U << from));
         break;
       }
       Job job;
       job.kind = Job::Kind::move;
       job.target = number_;
-      job.demotion = &demoting_;
+      job.demotion = &leaving;
       const BlockTable::Demotion found = table_.demote_one(from, job.source);
       if (found == BlockTable::Demotion::nothing) {
         relieve_.fetch_and(~(1U << from));
@@ -243,7 +250,9 @@ void Mover::start_demotions() {
       services_.changes.announce();
       if (found == BlockTable::Demotion::freed) continue;
       job.key = job.source.key;
-      ++demoting_;
+      job.leaving_units = source.units_for(job.source.frame_bytes);
+      leaving.units += job.leaving_units;
+      ++leaving.blocks;
       if (!set_aside(job)) return;
     }
   }

@@ -90,6 +90,7 @@ class Mover final : private Committer::Sender {
   bool set_aside(Job& job);
   Code hand_over(Job& job, std::uint32_t tier);
   void start_jobs();
+  std::uint64_t room_to_keep(const TierState& source, bool pressed) const;
   void start_demotions();
   void start_commit();
   void probe();
@@ -158,7 +159,7 @@ class Mover final : private Committer::Sender {
   std::deque<Job> waiting_;
   // No operation with a job here has an earlier deadline.
   Clock::time_point soonest_ = Clock::time_point::max();
-  std::atomic<std::size_t> demoting_{0};
+  std::array<Leaving, kMaxTiers> leaving_{};  // by where from
   Clock::time_point demote_again_{};
   std::atomic<std::uint32_t> relieve_{0};  // bit t: tier t is under pressure
 

@@ -16,6 +16,8 @@ constexpr std::chrono::milliseconds kDemotionPause{50};
 
 // Ends a job: its source is let go, its operation told.
 void Mover::end(Job& job, Code code) {
+  // Before they are free: to believe for a moment that too little leaves does no harm.
+  if (job.demotion != nullptr) job.demotion->units -= job.leaving_units;
   if (job.source.node != kNone) {
     table_.unpin(job.source);
     if (job.demotion != nullptr && code == Code::ok)
@@ -23,7 +25,7 @@ void Mover::end(Job& job, Code code) {
     job.source.node = kNone;
   }
   if (job.demotion != nullptr) {
-    --*std::exchange(job.demotion, nullptr);
+    --std::exchange(job.demotion, nullptr)->blocks;
     if (code != Code::ok) demote_again_ = services_.clock->now() + kDemotionPause;
   }
   job.let_go(code);
