@@ -28,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-#include "cxlspeckv/store.hpp"
+#include "cxlspeckv/open_store.hpp"
 
 #include "capi/address_space.hpp"
 
@@ -90,9 +90,8 @@ class PagedMemory {
   using Lock = std::unique_lock<std::mutex>;
   using Deadline = std::chrono::steady_clock::time_point;
 
-  explicit PagedMemory(std::uint64_t capacity) : capacity_(capacity) {}
-  static Result<std::unique_ptr<PagedMemory>> open_on(StoreOptions options,
-                                                      std::uint64_t window);
+  PagedMemory() = default;
+  Status start(const StoreConfig& config, std::uint64_t window);
 
   // A handle that nobody else works on until its end, when `lock` is held again.
   class Claim {
@@ -137,7 +136,7 @@ class PagedMemory {
   BlockTransfer transfer_of(const Page& page, Segment& memory) const;
   Deadline deadline() const { return std::chrono::steady_clock::now() + patience_; }
 
-  const std::uint64_t capacity_;
+  std::uint64_t capacity_ = 0;
   std::uint64_t window_ = 0;
   std::uint64_t page_ = 0;  // bytes of a full page; the first layout's
   std::chrono::nanoseconds patience_{0};

@@ -83,32 +83,30 @@ Result<std::unique_ptr<PagedMemory>> PagedMemory::open(std::string_view device) 
   if (Status read = read_name(uri, name); !read.ok()) return read;
   StoreConfig config;
   config.tiers.emplace_back().device = name.device;
-  auto options = resolve_store(config);
-  if (!options) return options.error();
-  return open_on(*std::move(options), name.window);
+  auto memory = std::unique_ptr<PagedMemory>(new PagedMemory);
+  if (Status started = memory->start(config, name.window); !started.ok()) return started;
+  return memory;
 }
 
-Result<std::unique_ptr<PagedMemory>> PagedMemory::open_on(StoreOptions options,
-                                                          std::uint64_t window) {
-  const DeviceInfo info = options.tiers[0].device->info();
-  options.layouts = page_layouts(info.capacity);
-  options.max_blocks = info.capacity / kSmallestPage + 64;
-  auto memory = std::unique_ptr<PagedMemory>(new PagedMemory(info.capacity));
-  PagedMemory& m = *memory;
-  m.page_ = options.layouts[0].bytes();
-  m.window_ =
-      window != 0 ? window : std::clamp(info.capacity / 8, kLeastWindow, kMostWindow);
-  m.patience_ = 2 * info.timeout;
-  if (::getrandom(m.salt_.data(), m.salt_.size(), 0) !=
-      static_cast<ssize_t>(m.salt_.size())) {
+Status PagedMemory::start(const StoreConfig& config, std::uint64_t window) {
+  if (::getrandom(salt_.data(), salt_.size(), 0) != static_cast<ssize_t>(salt_.size())) {
     return os_error("getrandom", errno);
   }
-  auto store = BlockStore::open(std::move(options));
+  auto store = open_store(config, [&](StoreOptions& options) {
+    const DeviceInfo& info = options.tiers[0].device->info();
+    options.layouts = page_layouts(info.capacity);
+    options.max_blocks = info.capacity / kSmallestPage + 64;
+    capacity_ = info.capacity;
+    page_ = options.layouts[0].bytes();
+    window_ = window != 0 ? window : std::clamp(capacity_ / 8, kLeastWindow, kMostWindow);
+    patience_ = 2 * info.timeout;
+    return Status();
+  });
   if (!store) return store.error();
-  m.store_ = *std::move(store);
-  m.space_ = std::make_unique<AddressSpace>(*m.store_);
-  m.stager_ = std::thread([&m] { m.stage(); });
-  return memory;
+  store_ = *std::move(store);
+  space_ = std::make_unique<AddressSpace>(*store_);
+  stager_ = std::thread([this] { stage(); });
+  return {};
 }
 
 PagedMemory::~PagedMemory() {

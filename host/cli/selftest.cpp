@@ -83,10 +83,10 @@ class Trial {
   }
 
   Status run(double& ratio) {
-    auto options = resolve_store(config_);
-    if (!options) return options.error();
-    device_ = options->tiers[0].device;
-    auto store = BlockStore::open(*std::move(options));
+    auto store = open_store(config_, [this](StoreOptions& options) {
+      device_ = options.tiers[0].device;
+      return Status();
+    });
     if (!store) return store.error();
     store_ = *std::move(store);
     auto from = store_->attach(std::as_writable_bytes(std::span(in_)));

@@ -11,19 +11,15 @@
 
 namespace speckv {
 
-Result<StoreOptions> resolve_store(const StoreConfig& config) {
-  return guarded([&]() -> Result<StoreOptions> {
-    StoreOpening opening(config);
-    if (Status ready = opening.run(false); !ready.ok()) return ready;
-    opening.keep();
-    return opening.take_options();
-  });
+Result<std::unique_ptr<BlockStore>> open_store(const StoreConfig& config) {
+  return open_store(config, [](StoreOptions&) { return Status(); });
 }
 
-Result<std::unique_ptr<BlockStore>> open_store(const StoreConfig& config) {
+Result<std::unique_ptr<BlockStore>> open_store(const StoreConfig& config,
+                                               const AdjustOptions& adjust) {
   return guarded([&]() -> Result<std::unique_ptr<BlockStore>> {
     StoreOpening opening(config);
-    if (Status ready = opening.run(true); !ready.ok()) return ready;
+    if (Status ready = opening.run(adjust); !ready.ok()) return ready;
     auto store = BlockStore::open(opening.take_options());
     if (store.ok()) opening.keep();
     return store;

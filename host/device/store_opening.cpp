@@ -96,7 +96,7 @@ bool StoreOpening::is_deferred(std::size_t tier) const {
   return !config_.name.empty() && config_.tiers[tier].device.starts_with(kPrivate);
 }
 
-Status StoreOpening::run(bool with_index) {
+Status StoreOpening::run(const AdjustOptions& adjust) {
   options_.layouts = config_.layouts;
   options_.profile = config_.profile;
   options_.max_blocks = config_.max_blocks;
@@ -106,11 +106,10 @@ Status StoreOpening::run(bool with_index) {
   if (!config_.name.empty()) opening_.kind = FileClaim::Kind::share;
   if (Status s = describe_tiers(); !s.ok()) return s;
   if (Status s = open_devices(); !s.ok()) return s;
+  if (Status s = adjust(options_); !s.ok()) return s;
   first_segment_ = opening_.claims.size();
   if (config_.name.empty()) return {};
-  if (with_index) {
-    if (Status s = open_index(); !s.ok()) return s;
-  }
+  if (Status s = open_index(); !s.ok()) return s;
   return open_segments();
 }
 

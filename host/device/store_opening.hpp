@@ -24,10 +24,10 @@ class StoreOpening {
   StoreOpening(const StoreOpening&) = delete;
   StoreOpening& operator=(const StoreOpening&) = delete;
 
-  // Looks up the names and opens the devices and, `with_index`, the index of a store that
-  // has a name. A store's own shared memory comes last: only once it is clear that the
-  // index describes a store like this one.
-  Status run(bool with_index);
+  // Looks up the names, opens the devices and, if the store has a name, its index. A
+  // store's own shared memory comes last: only once it is clear that the index describes
+  // a store like this one.
+  Status run(const AdjustOptions& adjust);
   // REQUIRES: run() succeeded.
   StoreOptions take_options() { return std::move(options_); }
   void keep() noexcept { kept_ = true; }

@@ -1,6 +1,7 @@
 /* The published calls (test_c_api): codes, states, arguments, and that a program which
  * knows only the published header works. */
 #include <speckv.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -65,6 +66,13 @@ static void what_cannot_be_opened_is_a_driver_error(void) {
   EXPECT(SPECKV_ERR_DRIVER, speckv_init("soft:?size=1M&colour=red"));
   EXPECT(SPECKV_ERR_DRIVER, speckv_init("file:/no/such/folder/pool?size=1M"));
   EXPECT(SPECKV_ERR_DRIVER, speckv_init("numa:4095"));
+  char path[64], device[96];
+  snprintf(path, sizeof path, "/tmp/speckv-classic-%d", (int)getpid());
+  for (size_t scheme = 0; scheme < 2; ++scheme) { /* too small for a page */
+    snprintf(device, sizeof device, "%s:%s?size=12K", scheme == 0 ? "file" : "dax", path);
+    EXPECT(SPECKV_ERR_DRIVER, speckv_init(device));
+    CHECK(access(path, F_OK) != 0);
+  }
 }
 
 static void devices_may_leave_their_size_out(void) {

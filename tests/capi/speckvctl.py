@@ -137,6 +137,9 @@ def stats_reads_pools_and_nothing_else(folder):
     path.write_bytes(os.urandom(1 << 20))
     call("stats", str(path), status=1)
     call("selftest", f"file:{path}", status=1, silent=False)  # holds something: left alone
+    for scheme in ("file", "dax"):
+        call("selftest", f"{scheme}:{folder}/small?size=12K", status=1, silent=False)
+        assert not (folder / "small").exists()
 
 
 def selftest_passes_on_every_device():

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -45,14 +46,18 @@ struct StoreConfig {
   LogSink log{};
 };
 
-// Opens the devices and looks up the names; what is left to do is BlockStore::open(). For
-// callers that want to look at the devices, or wrap them. A device's note goes to the
-// log.
-Result<StoreOptions> resolve_store(const StoreConfig& config);
-
-// resolve_store(), the shared index if there is a name, and BlockStore::open(). What is
-// refused leaves files and shared memory as they were. Any thread.
+// Opens the devices, the shared index if there is a name, and the store. What is refused
+// leaves files and shared memory as they were. A device's note goes to the log. Any
+// thread.
 Result<std::unique_ptr<BlockStore>> open_store(const StoreConfig& config);
+
+// May look at the devices, wrap them, or choose layouts that suit them; may refuse.
+using AdjustOptions = std::function<Status(StoreOptions&)>;
+
+// open_store(), with the options as `adjust` leaves them: it is called once, when the
+// devices of the tiers are open (not those of a named store's "dram:" tiers).
+Result<std::unique_ptr<BlockStore>> open_store(const StoreConfig& config,
+                                               const AdjustOptions& adjust);
 
 // What its index says of a store of that name, whether or not it is open anywhere: a look
 // that changes nothing. not_found: there is none.
