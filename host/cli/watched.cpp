@@ -47,6 +47,7 @@ Look look_at(const PoolInfo& pool) {
   Look look;
   look.kind = "pool";
   look.facts = {{"pool", hex(pool.id)}, {"layouts", hex(pool.layouts)}};
+  if (pool.profile != 0) look.facts["profile"] = hex(pool.profile);
   look.numbers = {{"capacity", "pool_capacity_bytes", false, pool.capacity},
                   {"used", "pool_used_bytes", false, pool.used},
                   {"frame_bytes", "pool_frame_bytes", false, pool.frame_bytes},

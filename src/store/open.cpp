@@ -105,6 +105,12 @@ std::vector<std::uint64_t> numbers_of(const std::vector<BlockLayout>& layouts) {
   return numbers;
 }
 
+// Of a sound profile; 0 if there is none.
+std::uint32_t profile_mark(Bytes file) {
+  ModelProfile profile;
+  return profile.open(file) ? std::max(profile.checksum(), 1U) : 0;
+}
+
 MappingPlan plan_mapping(const StoreOptions& options,
                          const std::vector<TierGeometry>& geometry) {
   MappingPlan plan;
@@ -225,7 +231,8 @@ void BlockStore::Impl::join() {
 }
 
 Status BlockStore::Impl::open_pools(bool recover) {
-  const std::uint64_t fingerprint = fingerprint_of(numbers_of(services.layouts));
+  const PoolPurpose purpose{fingerprint_of(numbers_of(services.layouts)),
+                            profile_mark(services.profile)};
   std::uint64_t largest = 1 << 20;
   for (const BlockLayout& layout : services.layouts) {
     for (const Codec* codec : builtin_codecs()) {
@@ -243,7 +250,7 @@ Status BlockStore::Impl::open_pools(bool recover) {
     if (!io) return io.error();
     const auto seed =
         static_cast<std::uint64_t>(services.clock->now().time_since_epoch().count());
-    auto pool = Pool::open(*tier, fingerprint, seed, **io);
+    auto pool = Pool::open(*tier, purpose, seed, **io);
     if (!pool) return pool.error();
     if (recover) {
       Status recovered = (*pool)->recover(*table, services.layouts, **io);

@@ -23,7 +23,7 @@ constexpr std::uint32_t kRecordTag = 0x524B5653;  // "SVKR"
 // Byte offsets in the superblock and in a record (docs/block-format.md).
 namespace super {
 constexpr std::size_t magic = 0, version = 8, nodes = 12, id = 16, fingerprint = 24,
-                      unit = 32, units = 40, data = 48, crc = 60;
+                      unit = 32, units = 40, data = 48, profile = 56, crc = 60;
 }
 namespace record {
 constexpr std::size_t high = 0, low = 8, offset = 16, units = 20, bytes = 24,
@@ -145,6 +145,7 @@ Result<PoolInfo> inspect(Device& device) {
   PoolInfo info;
   info.id = load_le<std::uint64_t>(at + super::id);
   info.layouts = load_le<std::uint64_t>(at + super::fingerprint);
+  info.profile = load_le<std::uint32_t>(at + super::profile);
   info.capacity = g.units * g.unit;
   const std::uint64_t table = align_up(g.nodes * kRecordBytes, kPoolPage);
   for (std::uint64_t done = 0; done < table; done += io.buffer().size()) {
@@ -252,7 +253,7 @@ Code SyncIo::flush() {
 
 // ---- Pool
 
-Result<std::unique_ptr<Pool>> Pool::open(TierState& tier, std::uint64_t fingerprint,
+Result<std::unique_ptr<Pool>> Pool::open(TierState& tier, const PoolPurpose& purpose,
                                          std::uint64_t seed, SyncIo& io) {
   auto pool = std::unique_ptr<Pool>(new Pool(tier));
   const std::string where = "pool " + tier.device->info().name + ": ";
@@ -260,7 +261,7 @@ Result<std::unique_ptr<Pool>> Pool::open(TierState& tier, std::uint64_t fingerpr
     return Status(code, where + "cannot read its superblock");
   }
   if (is_blank(io.buffer().first(kTableOffset))) {
-    if (Status formatted = pool->format(fingerprint, seed, io); !formatted.ok()) {
+    if (Status formatted = pool->format(purpose, seed, io); !formatted.ok()) {
       return Status(formatted.code(), where + formatted.message());
     }
     return pool;
@@ -272,7 +273,7 @@ Result<std::unique_ptr<Pool>> Pool::open(TierState& tier, std::uint64_t fingerpr
   if (load_le<std::uint32_t>(at + super::version) != kPoolVersion) {
     return Status(Code::corrupted, where + "made by another version");
   }
-  if (load_le<std::uint64_t>(at + super::fingerprint) != fingerprint) {
+  if (load_le<std::uint64_t>(at + super::fingerprint) != purpose.layouts) {
     return Status(Code::corrupted, where + "made for other block layouts");
   }
   const TierGeometry& g = tier.geometry;
@@ -283,10 +284,19 @@ Result<std::unique_ptr<Pool>> Pool::open(TierState& tier, std::uint64_t fingerpr
     return Status(Code::corrupted, where + "made with another capacity, or truncated");
   }
   pool->id_ = load_le<std::uint64_t>(at + super::id);
+  const auto profile = load_le<std::uint32_t>(at + super::profile);
+  if (profile == purpose.profile) return pool;
+  if (profile != 0) {
+    return Status(Code::invalid_argument,
+                  where + "made with a model profile that is not this store's");
+  }
+  if (Status adopted = pool->write_superblock(purpose, io); !adopted.ok()) {
+    return Status(adopted.code(), where + adopted.message());
+  }
   return pool;
 }
 
-Status Pool::format(std::uint64_t fingerprint, std::uint64_t seed, SyncIo& io) {
+Status Pool::format(const PoolPurpose& purpose, std::uint64_t seed, SyncIo& io) {
   const TierGeometry& g = tier_.geometry;
   const MutableBytes buffer = io.buffer();
   std::memset(buffer.data(), 0, buffer.size());
@@ -300,15 +310,22 @@ Status Pool::format(std::uint64_t fingerprint, std::uint64_t seed, SyncIo& io) {
   }
   if (io.flush() != Code::ok) return {Code::io_error, "cannot flush its record table"};
   id_ = seed | 1;
-  std::byte* const at = buffer.data();
+  return write_superblock(purpose, io);
+}
+
+Status Pool::write_superblock(const PoolPurpose& purpose, SyncIo& io) {
+  const TierGeometry& g = tier_.geometry;
+  std::byte* const at = io.buffer().data();
+  std::memset(at, 0, kPoolPage);
   store_le(at + super::magic, kSuperMagic);
   store_le(at + super::version, kPoolVersion);
   store_le(at + super::nodes, g.nodes);
   store_le(at + super::id, id_);
-  store_le(at + super::fingerprint, fingerprint);
+  store_le(at + super::fingerprint, purpose.layouts);
   store_le(at + super::unit, g.unit);
   store_le(at + super::units, std::uint64_t{g.units});
   store_le(at + super::data, g.data_offset);
+  store_le(at + super::profile, purpose.profile);
   store_le(at + super::crc, crc32c(0, {at, super::crc}));
   for (std::uint64_t copy = 0; copy < kTableOffset; copy += kPoolPage) {
     if (io.write(copy, kPoolPage) != Code::ok || io.flush() != Code::ok) {

@@ -56,11 +56,18 @@ class SyncIo {
 MutableBytes aligned_buffer(std::vector<std::byte>& storage, std::size_t bytes,
                             std::size_t alignment);
 
+// What a pool's blocks were made for.
+struct PoolPurpose {
+  std::uint64_t layouts = 0;  // their fingerprint
+  std::uint32_t profile = 0;  // its checksum; 0: there is none
+};
+
 class Pool {
  public:
-  // `fingerprint`: of the layouts. corrupted: not a pool, of another version or layout,
-  // or truncated; nothing is written then. A blank device is formatted.
-  static Result<std::unique_ptr<Pool>> open(TierState& tier, std::uint64_t fingerprint,
+  // corrupted: not a pool, of another version or layout, or truncated; invalid_argument:
+  // of another profile; nothing is written then. A blank device is formatted; a pool
+  // without a profile takes on the store's.
+  static Result<std::unique_ptr<Pool>> open(TierState& tier, const PoolPurpose& purpose,
                                             std::uint64_t seed, SyncIo& io);
 
   // Fills the tier, which must be empty, with what the records say, oldest first.
@@ -77,7 +84,8 @@ class Pool {
   explicit Pool(TierState& tier) noexcept : tier_(tier) {}
   void reject(std::uint32_t node);
   Status clear_rejected(const BlockTable& table, SyncIo& io);
-  Status format(std::uint64_t fingerprint, std::uint64_t seed, SyncIo& io);
+  Status format(const PoolPurpose& purpose, std::uint64_t seed, SyncIo& io);
+  Status write_superblock(const PoolPurpose& purpose, SyncIo& io);
 
   TierState& tier_;
   std::uint64_t id_ = 0;

@@ -14,6 +14,7 @@
 #include "cxlspeckv/open_store.hpp"
 
 #include "device/store_opening.hpp"
+#include "support/profiles.hpp"
 #include "support/store_fixture.hpp"
 
 namespace speckv {
@@ -237,6 +238,39 @@ TEST_P(OpenBusy, the_lock_ends_with_its_process_and_not_with_a_child) {
   ::waitpid(child, nullptr, 0);
   ::close(ends[0]);
   ::close(ends[1]);
+}
+
+TEST_P(OpenRefused, whoever_adjusts_the_options_may_refuse) {
+  const auto refuses = [](StoreOptions& options) {
+    EXPECT_NE(options.tiers.at(0).device, nullptr);
+    return Status(Code::unsupported, "not on such a device");
+  };
+  const auto store = open_store(config("?size=2M"), refuses);
+  ASSERT_FALSE(store.ok());
+  EXPECT_EQ(store.error().code(), Code::unsupported);
+  EXPECT_FALSE(fs::exists(path_));
+}
+
+// Else blocks of another profile would be taken for damaged, and dropped.
+TEST_P(OpenRefused, a_pool_keeps_to_the_profile_that_it_was_made_with) {
+  StoreConfig none = config("?size=2M");
+  none.layouts[0].head_dim = 64;
+  StoreConfig one = none, other = none;
+  one.profile = test::random_profile(none.layouts[0], 1);
+  other.profile = test::random_profile(none.layouts[0], 2);
+  ASSERT_TRUE(open_store(none).ok());
+  ASSERT_TRUE(open_store(one).ok());  // takes it on
+  const auto before = contents(path_);
+  for (const StoreConfig* wrong : {&none, &other}) {
+    const Status status = refusal(*wrong);
+    EXPECT_EQ(status.code(), Code::invalid_argument);
+    EXPECT_NE(status.message().find("a model profile that is not"), std::string::npos);
+    EXPECT_TRUE(contents(path_) == before);
+  }
+  EXPECT_TRUE(open_store(one).ok());
+  const auto device = open_device(one.tiers[0].device, DeviceUse::look);
+  ASSERT_TRUE(device.ok()) << device.error().message();
+  EXPECT_NE(inspect_pool(**device)->profile, 0U);
 }
 
 std::string scheme_of(const testing::TestParamInfo<const char*>& row) {

@@ -16,6 +16,7 @@ namespace speckv {
 struct PoolInfo {
   std::uint64_t id = 0;       // the pool's own number
   std::uint64_t layouts = 0;  // a fingerprint of the layouts that it was made for
+  std::uint32_t profile = 0;  // of the model's profile; 0: there is none
   std::uint64_t capacity = 0, used = 0,
                 frame_bytes = 0;          // bytes: for frames, taken, filled
   std::uint64_t blocks = 0, damaged = 0;  // records
