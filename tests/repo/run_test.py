@@ -1,0 +1,122 @@
+"""./run test itself, in a folder of its own, with tools that only say how they ended.
+
+When a nightly stage last passed is a row in docs/status.md: it is written by a stage that
+passed and by no other, and one that is missing or older than 14 days is told as SKIPPED.
+"""
+
+import datetime
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+RUN = pathlib.Path(__file__).resolve().parents[2] / "run"
+TODAY = datetime.date.today()
+
+
+class Folder:
+    """The script, a table of nightly stages, and the tools that it calls."""
+
+    def __init__(self, root):
+        self.root = root
+        (root / "docs").mkdir()
+        (root / "bin").mkdir()
+        shutil.copy(RUN, root / "run")
+        (root / "CMakePresets.json").touch()
+        for tool in ("cmake", "ctest", "git"):
+            self.tool(tool, "exit 0")
+        self.tool("dpkg-query", "echo install ok installed")
+        self.tally(3, 0, 1)
+
+    def tool(self, name, body):
+        path = self.root / "bin" / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    def tally(self, passed, failed, skipped):
+        """What every group of tests comes to."""
+        self.tool("python3", f"echo {passed} {failed} {skipped}")
+
+    def status(self, rows):
+        text = "".join(f"| nightly {name} | {when} |\n" for name, when in rows.items())
+        (self.root / "docs" / "status.md").write_text(text)
+
+    def row(self, name):
+        lines = (self.root / "docs" / "status.md").read_text().splitlines()
+        return next(line for line in lines if line.startswith(f"| nightly {name} |"))
+
+    def run(self, *arguments):
+        path = f"{self.root / 'bin'}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "./run", *arguments], cwd=self.root, env={**os.environ, "PATH": path},
+            capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout.splitlines()
+
+
+def stages(kind):
+    text = RUN.read_text()
+    body = text.split(f"\n{kind}='\n")[1].split("'")[0]
+    return [line.split()[0] for line in body.splitlines()]
+
+
+def days_ago(days):
+    return f"{TODAY - datetime.timedelta(days)}, commit 1234567"
+
+
+def skipped_names(lines):
+    return [line.split()[2].rstrip(":") for line in lines if line.startswith("SKIPPED nightly")]
+
+
+def old_stages_are_skipped_and_counted(folder):
+    rows = {name: days_ago(1) for name in stages("nightly")}
+    folder.status(rows)
+    code, lines = folder.run("test")
+    assert code == 0 and skipped_names(lines) == [], lines
+    groups = RUN.read_text().split("\nfull='")[1].split("'")[0].count(" ctest ")
+    builds = len(stages("full")) - groups
+    assert lines[-1] == f"{3 * groups + builds} passed, 0 failed, {groups} skipped", lines
+    folder.status({**rows, "long": days_ago(13), "fuzz": days_ago(16), "tsan": "never"})
+    code, lines = folder.run("test")
+    assert code == 0 and sorted(skipped_names(lines)) == ["fuzz", "tsan"], lines
+    assert lines[-1].endswith(f" {groups + 2} skipped"), lines
+
+
+def a_stage_that_passes_is_recorded(folder):
+    folder.status({name: "never" for name in stages("nightly")})
+    folder.tool("git", "[ \"$1\" != rev-parse ] || echo abcdef0")
+    code, lines = folder.run("test", "nightly", "tsan")
+    assert code == 0, lines
+    assert folder.row("tsan") == f"| nightly tsan | {TODAY}, commit abcdef0 |", folder.row("tsan")
+    assert folder.row("long") == "| nightly long | never |"
+
+
+def a_stage_that_fails_is_not(folder):
+    folder.status({name: days_ago(20) for name in stages("nightly")})
+    folder.tally(2, 1, 0)
+    code, lines = folder.run("test", "nightly", "tsan")
+    assert code == 1 and lines[-1] == "2 passed, 1 failed, 0 skipped", lines
+    assert days_ago(20) in folder.row("tsan")
+    folder.tally(2, 0, 0)
+    folder.tool("cmake", "exit 1")
+    code, lines = folder.run("test", "nightly", "tsan")
+    assert code == 1 and days_ago(20) in folder.row("tsan"), lines
+
+
+def unknown_stages_are_refused(folder):
+    folder.status({})
+    code, _ = folder.run("test", "nightly", "noon")
+    assert code == 2
+
+
+def main():
+    for test in (old_stages_are_skipped_and_counted, a_stage_that_passes_is_recorded,
+                 a_stage_that_fails_is_not, unknown_stages_are_refused):
+        with tempfile.TemporaryDirectory() as root:
+            test(Folder(pathlib.Path(root)))
+        print("passed", test.__name__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
