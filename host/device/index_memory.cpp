@@ -345,6 +345,12 @@ Result<IndexMemory> open_index_memory(std::string_view name, std::uint64_t bytes
 Result<IndexSnapshot> peek_index_memory(std::string_view name, std::size_t bytes) {
   return guarded([&] { return peek(name, bytes); });
 }
+Result<std::string> index_file(std::string_view name) {
+  auto resolved = resolve(name);
+  if (!resolved) return resolved.error();
+  return resolved->file;
+}
+
 std::uint64_t index_identity(const IndexMemory& memory) {
   const auto& at = *static_cast<const Attachment*>(memory.context);
   struct statx st {};

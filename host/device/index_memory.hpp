@@ -2,10 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <string_view>
 
 #include "cxlspeckv/devices.hpp"
 
 namespace speckv {
+
+// Where the index of a store of that name lies, for shm_open(): the same for all ways to
+// spell the name. An error: there can be none, as there is no such file.
+Result<std::string> index_file(std::string_view name);
 
 // A number of this index, and of no other: not of one of the same name that was removed.
 // `memory` is of open_index_memory().

@@ -7,6 +7,7 @@
 #include "cxlspeckv/devices.hpp"
 #include "cxlspeckv/guarded.hpp"
 
+#include "device/index_memory.hpp"
 #include "device/store_opening.hpp"
 
 namespace speckv {
@@ -38,8 +39,10 @@ Result<StoreInfo> inspect_store(const std::string& name) {
 
 Status remove_store(const std::string& name) {
   return guarded([&]() -> Status {
+    auto index = index_file(name);
+    if (!index) return index.error();
     for (std::size_t tier = 0; tier < kMaxTiers; ++tier) {
-      (void)::shm_unlink(shared_segment(name, tier).c_str());  // most never existed
+      (void)::shm_unlink(shared_segment(*index, tier).c_str());  // most never existed
     }
     return remove_index_memory(name);
   });

@@ -1,8 +1,6 @@
 #include "device/store_opening.hpp"
 
 #include <algorithm>
-#include <cstdio>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -12,6 +10,7 @@ namespace speckv {
 namespace {
 
 constexpr std::string_view kPrivate = "dram:";
+constexpr const char* kNoIndex = "/none";  // in the names of what is only planned
 
 Result<const Codec*> codec_named(const std::string& name) {
   const Codec* codec = find_codec(name.empty() ? std::string_view("raw") : name);
@@ -27,7 +26,7 @@ std::string default_name(const std::string& uri, std::size_t number) {
 }
 
 // Plain memory of a store that has a name must be a mapping that others can open.
-std::string shared_uri(const std::string& uri, const std::string& store,
+std::string shared_uri(const std::string& uri, const std::string& index,
                        std::size_t number) {
   const std::size_t question = std::min(uri.find('?'), uri.size());
   const std::string size = uri.substr(kPrivate.size(), question - kPrivate.size());
@@ -36,7 +35,7 @@ std::string shared_uri(const std::string& uri, const std::string& store,
     if (!parameters.empty()) parameters[0] = '&';
     parameters.insert(0, "?size=" + size);
   }
-  return "shm:" + shared_segment(store, number) + parameters;
+  return "shm:" + shared_segment(index, number) + parameters;
 }
 
 // Stands in a plan for shared memory that has not been made.
@@ -84,12 +83,8 @@ Result<Tier> describe_tier(const TierConfig& config, std::size_t number) {
 
 }  // namespace
 
-std::string shared_segment(const std::string& store, std::size_t number) {
-  const BlockKey key = key_from(std::as_bytes(std::span(store)), "cxlspeckv segment");
-  char name[64];
-  std::snprintf(name, sizeof name, "/cxlspeckv-%016llx-tier%zu",
-                static_cast<unsigned long long>(key.high), number);
-  return name;
+std::string shared_segment(const std::string& index, std::size_t number) {
+  return index + "-tier" + std::to_string(number);
 }
 
 bool StoreOpening::is_deferred(std::size_t tier) const {
@@ -132,7 +127,7 @@ Status StoreOpening::open_devices() {
       if (Status s = open_tier(t, uri); !s.ok()) return s;
       continue;
     }
-    auto planned = parse_uri(shared_uri(uri, config_.name, t));
+    auto planned = parse_uri(shared_uri(uri, kNoIndex, t));
     if (!planned) return planned.error();
     options_.tiers[t].device = std::make_shared<PlannedMemory>(*planned);
   }
@@ -155,9 +150,11 @@ Status StoreOpening::open_index() {
 }
 
 Status StoreOpening::open_segments() {
+  auto index = index_file(config_.name);
+  if (!index) return index.error();
   for (std::size_t t = 0; t < options_.tiers.size(); ++t) {
     if (!is_deferred(t)) continue;
-    const std::string uri = shared_uri(config_.tiers[t].device, config_.name, t);
+    const std::string uri = shared_uri(config_.tiers[t].device, *index, t);
     if (Status s = open_tier(t, uri); !s.ok()) return s;
   }
   return {};

@@ -12,8 +12,8 @@
 namespace speckv {
 
 // Where tier `number` of a named store keeps what would else be one process's memory: a
-// name for shm_open().
-std::string shared_segment(const std::string& store, std::size_t number);
+// name for shm_open(), beside the index_file() of the store.
+std::string shared_segment(const std::string& index, std::size_t number);
 
 // What it makes and locks on the way goes back to what it was unless keep() says that the
 // open succeeded. One thread.

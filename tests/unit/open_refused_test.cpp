@@ -13,6 +13,7 @@
 #include "cxlspeckv/devices.hpp"
 #include "cxlspeckv/open_store.hpp"
 
+#include "device/index_memory.hpp"
 #include "device/store_opening.hpp"
 #include "support/profiles.hpp"
 #include "support/store_fixture.hpp"
@@ -298,7 +299,8 @@ class NamedRefused : public testing::Test {
     return store.ok() ? Code::ok : store.error().code();
   }
   static bool has_segment(const std::string& name, std::size_t tier) {
-    return fs::exists("/dev/shm" + shared_segment(name, tier));
+    const auto index = index_file(name);
+    return index.ok() && fs::exists("/dev/shm" + shared_segment(*index, tier));
   }
   const std::string name_ = "shm:/speckv-named-refused-" + std::to_string(::getpid());
 };

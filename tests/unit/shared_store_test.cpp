@@ -115,6 +115,28 @@ TEST_F(SharedStore, is_refused_with_other_layouts) {
   EXPECT_EQ(refused.error().code(), Code::invalid_argument) << refused.error().message();
 }
 
+// A tier in memory is found by the same name as the index, not by how that is spelled.
+TEST_F(SharedStore, is_the_same_however_its_file_is_spelled) {
+  const std::string folder = testing::TempDir();
+  const std::string file = "speckv-spelled-" + std::to_string(getpid());
+  StoreConfig config = config_of(folder + file);
+  config.tiers.push_back({.device = "file:" + folder + file + "?size=1M"});
+  auto store = open_store(config);
+  ASSERT_TRUE(store.ok()) << store.error().message();
+  ASSERT_EQ(save(**store, 1), Code::ok);
+  config.name = folder + "./" + file;
+  EXPECT_EQ(
+      in_child([&] {
+        auto other = open_store(config);
+        return other.ok() && has(**other, 1) && (*other)->stats(0).corrupted == 0 ? 0 : 1;
+      }),
+      0);
+  store->reset();
+  EXPECT_TRUE(remove_store(config.name).ok());
+  EXPECT_FALSE(remove_store(folder + file).ok());
+  (void)unlink((folder + file).c_str());
+}
+
 // Else one process would decode by its profile what another encoded by another.
 TEST_F(SharedStore, is_refused_with_another_profile) {
   StoreConfig none = config_of(name_);
