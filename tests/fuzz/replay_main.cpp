@@ -2,7 +2,7 @@
 //
 //   fuzz_NAME CORPUS_FOLDER
 //
-// Each file has 500 mutants times SPECKV_TEST_SCALE, from a fixed seed, so that a failure
+// Each file has 200 mutants times SPECKV_TEST_SCALE, from a fixed seed, so that a failure
 // comes back. A corpus without files fails: a target that was given nothing has shown
 // nothing.
 #include <algorithm>
@@ -85,7 +85,7 @@ class Mutator {
 std::size_t mutants_per_file() {
   const char* const scale = std::getenv("SPECKV_TEST_SCALE");
   const double factor = scale == nullptr ? 1 : std::strtod(scale, nullptr);
-  return static_cast<std::size_t>(std::clamp(500 * factor, 20.0, 5000.0));
+  return static_cast<std::size_t>(std::clamp(200 * factor, 20.0, 5000.0));
 }
 
 }  // namespace
