@@ -1,6 +1,6 @@
 """The contract for the golden engine and its tests, in C++: one function a header."""
 
-import emit
+from layouts import masks, record_fields
 
 INTEGERS = {8: "std::uint8_t", 16: "std::uint16_t", 32: "std::uint32_t", 64: "std::uint64_t"}
 # enum -> its C++ name and underlying type; masks become plain constants.
@@ -92,7 +92,7 @@ def structure(name, fields, size, doc):
 
 
 def mask_tables(s):
-    opcodes, flags = emit.masks(s)
+    opcodes, flags = masks(s)
     by_value = {o["value"]: opcodes[o["name"]] for o in s["opcode"]}
 
     def row(words):
@@ -177,7 +177,7 @@ def contract_descriptor(s, origin):
 
 
 def contract_records(s, origin):
-    body = "\n".join(structure(pascal(r["name"]), emit.record_fields(r), r["bytes"], r["doc"])
+    body = "\n".join(structure(pascal(r["name"]), record_fields(r), r["bytes"], r["doc"])
                      for r in s["record"])
     return header(origin, "records.hpp", "what a card writes when asked for a report", body,
                   STRUCTURES[1:])

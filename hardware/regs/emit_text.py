@@ -1,6 +1,6 @@
 """hardware/rtl/speckv_pkg.sv and docs/registers.md."""
 
-import emit
+from layouts import masks, record_fields
 
 
 def pascal(name):
@@ -70,9 +70,9 @@ def package(s, origin):
     text += sv_fields("Desc", s["descriptor"]["field"], s["descriptor"]["bytes"])
     text += sv_fields("Completion", s["completion"]["field"], s["completion"]["bytes"])
     for r in s["record"]:
-        text += sv_fields(pascal(r["name"]), emit.record_fields(r), r["bytes"])
+        text += sv_fields(pascal(r["name"]), record_fields(r), r["bytes"])
     text += "  // Bits that a descriptor of each opcode may set, and what flags add.\n"
-    for prefix, table in zip(("Mask", "MaskFlag"), emit.masks(s)):
+    for prefix, table in zip(("Mask", "MaskFlag"), masks(s)):
         for name, words in table.items():
             value = sum(word << (64 * i) for i, word in enumerate(words))
             text += sized(f"{prefix}{pascal(name)}", 512, value)

@@ -15,6 +15,7 @@ import sys
 import tomllib
 
 import emit
+import layouts
 
 HERE = pathlib.Path(__file__).resolve().parent
 STATEMENT = HERE / "speckv.toml"
@@ -148,7 +149,7 @@ def descriptor_faults(s):
                                                         if f.get("group") == group], size)
     by_name = {f["name"]: f for f in fields}
     flags = [row[0] for row in s["enum"]["desc_flag"]["values"]]
-    used = set(emit.EVERY)
+    used = set(layouts.EVERY)
     yield from duplicates("opcode", [o["name"] for o in s["opcode"]])
     yield from duplicates("opcode value", [o["value"] for o in s["opcode"]])
     for flag in sorted(set(s["flag_fields"]) ^ set(flags)):
@@ -163,7 +164,7 @@ def descriptor_faults(s):
             yield f"opcode {o['name']}: the register opcodes has no bit for it"
         mine = [by_name[n] for n in set(names) if n in by_name]
         yield from field_faults(f"opcode {o['name']}",
-                                mine + [by_name[n] for n in emit.EVERY], size)
+                                mine + [by_name[n] for n in layouts.EVERY], size)
         used |= set(names)
     for name in sorted(set(by_name) - used):
         yield f"descriptor.{name}: no opcode reads it"
