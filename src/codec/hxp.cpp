@@ -51,8 +51,9 @@ class Hxp final : public Codec {
                    Bytes /*directory*/, const UnitTarget& to) const noexcept override {
     ModelProfile profile;
     const bool known = usable(context, profile);
-    const bool sound = read(context, known ? &profile : nullptr, unit, encoded,
-                            to.rows.data(), to.stride);
+    const Slot slot{encoded, to.rows.data()};
+    const bool sound =
+        read(context, known ? &profile : nullptr, unit, {&slot, 1}, to.stride);
     settle(context);
     return sound ? Code::ok : Code::corrupted;
   }
@@ -74,12 +75,10 @@ class Hxp final : public Codec {
     return context.first_position < kNoPosition - context.layout.tokens &&
            profile.open(context.profile) && profile.fits(context.layout);
   }
-  static HxpPlace place(const LayerContext& context, const ModelProfile& profile,
-                        std::uint64_t unit) noexcept {
+  static ModelProfile::Head head(const LayerContext& context,
+                                 std::uint64_t unit) noexcept {
     const auto heads = context.layout.kv_heads;
-    return {profile,
-            {context.layer, unit >= heads, static_cast<std::uint32_t>(unit % heads)},
-            context.first_position};
+    return {context.layer, unit >= heads, static_cast<std::uint32_t>(unit % heads)};
   }
 
   // Adds up the directory. False: an entry that no encoder writes.
@@ -102,7 +101,7 @@ class Hxp final : public Codec {
     for (std::uint32_t i = 0; profile != nullptr && i < profile->shape().targets; ++i) {
       if (profile->target(i) == bytes_)
         return slot(context.layout,
-                    std::clamp(profile->slot(i, place(context, *profile, unit).head),
+                    std::clamp(profile->slot(i, head(context, unit)),
                                ModelProfile::kLeastSlot, ModelProfile::kMostSlot));
     }
     return slot(context.layout, bytes_);
@@ -111,8 +110,13 @@ class Hxp final : public Codec {
   bool write(const LayerContext& context, const ModelProfile* profile,
              hxp::Scratch* scratch, std::uint64_t unit, Bytes plain,
              MutableBytes to) const noexcept;
+  struct Slot {
+    Bytes encoded;
+    std::byte* plain;
+  };
+  // Up to HxpLoops::kMostUnits, of which `unit` is the first. All are K, or none is.
   bool read(const LayerContext& context, const ModelProfile* profile, std::uint64_t unit,
-            Bytes encoded, std::byte* plain, std::uint64_t stride) const noexcept;
+            std::span<const Slot> slots, std::uint64_t stride) const noexcept;
 
   CodecId id_;
   std::string_view name_;
@@ -156,12 +160,14 @@ bool Hxp::write(const LayerContext& context, const ModelProfile* profile,
   std::memset(to.data(), 0, to.size());
   if (profile != nullptr) {
     const HxpShape shape{layout.tokens, layout.head_dim, rows.stride, keys};
-    const HxpPlace at = place(context, *profile, unit);
+    const HxpBlock block{*profile, context.first_position};
+    const HxpPlace at{block, head(context, unit)};
     const std::uint64_t twin = keys ? unit + layout.kv_heads : unit - layout.kv_heads;
     const std::byte* const other = plain.data() + unit_rows(layout, twin).first;
-    const auto encode = layout.dtype == DType::f16 ? &hxp::encode_unit<number::F16>
-                                                   : &hxp::encode_unit<number::Bf16>;
-    if (encode(shape, at, first, other, to, *scratch)) return true;
+    if (codec_kernel()
+            .of(layout.dtype)
+            .hxp->encode(shape, at, first, other, to, *scratch))
+      return true;
     std::memset(to.data(), 0, to.size());
   }
   const HxShape shape{layout.tokens, layout.head_dim, rows.stride, to.size(), keys};
@@ -170,24 +176,33 @@ bool Hxp::write(const LayerContext& context, const ModelProfile* profile,
 }
 
 bool Hxp::read(const LayerContext& context, const ModelProfile* profile,
-               std::uint64_t unit, Bytes encoded, std::byte* plain,
+               std::uint64_t unit, std::span<const Slot> slots,
                std::uint64_t stride) const noexcept {
   const BlockLayout& layout = context.layout;
+  const CodecLoops& loops = codec_kernel().of(layout.dtype);
   const bool keys = unit < key_units(layout);
-  if (encoded.size() < HxShape::kHead ||
-      crc32c(0, encoded.subspan(kCrcBytes)) != load_le<std::uint32_t>(encoded.data()))
-    return false;
-  if (encoded[5] == std::byte{HxpShape::kProfiled}) {
-    if (profile == nullptr) return false;
-    const HxpShape shape{layout.tokens, layout.head_dim, stride, keys};
-    const auto decode = layout.dtype == DType::f16 ? &hxp::decode_unit<number::F16>
-                                                   : &hxp::decode_unit<number::Bf16>;
-    return decode(shape, place(context, *profile, unit), encoded, plain);
+  HxpUnit under[HxpLoops::kMostUnits];  // the profile
+  std::size_t count = 0;
+  for (const Slot& slot : slots) {
+    const Bytes encoded = slot.encoded;
+    if (encoded.size() < HxShape::kHead ||
+        crc32c(0, encoded.subspan(kCrcBytes)) != load_le<std::uint32_t>(encoded.data()))
+      return false;
+    if (encoded[5] == std::byte{HxpShape::kProfiled}) {
+      const auto behind = static_cast<std::uint64_t>(&slot - slots.data());
+      under[count++] = {head(context, unit + behind), encoded, slot.plain};
+      continue;
+    }
+    if (encoded.size() > HxShape::kMostSlot) return false;
+    const HxShape shape{layout.tokens, layout.head_dim, stride, encoded.size(), keys};
+    const HxUnit one{encoded, slot.plain};
+    if (!loops.hx->decode(shape, {&one, 1}, context.stream)) return false;
   }
-  if (encoded.size() > HxShape::kMostSlot) return false;
-  const HxShape shape{layout.tokens, layout.head_dim, stride, encoded.size(), keys};
-  const HxUnit one{encoded, plain};
-  return codec_kernel().of(layout.dtype).hx->decode(shape, {&one, 1}, context.stream);
+  if (count == 0) return true;
+  if (profile == nullptr) return false;
+  const HxpShape shape{layout.tokens, layout.head_dim, stride, keys};
+  const HxpBlock block{*profile, context.first_position};
+  return loops.hxp->decode(shape, block, std::span(under).first(count), context.stream);
 }
 
 Code Hxp::decode(const LayerContext& context, Bytes encoded,
@@ -202,11 +217,19 @@ Code Hxp::decode(const LayerContext& context, Bytes encoded,
   bool sound = find(layout, encoded.data(), units - 1, at) &&
                at.first + at.bytes == encoded.size() &&
                all_zero(encoded.first(directory_bytes(layout)).subspan(2 * units));
-  for (std::uint64_t u = 0; u < units && sound; ++u) {
-    const UnitRows rows = unit_rows(layout, u);
-    sound = find(layout, encoded.data(), u, at) &&
-            read(context, profile, u, encoded.subspan(at.first, at.bytes),
-                 plain.data() + rows.first, rows.stride);
+  for (std::uint64_t u = 0; u < units && sound;) {
+    const std::uint64_t end = u < key_units(layout) ? key_units(layout) : units;
+    const std::uint64_t first = u;
+    Slot slots[HxpLoops::kMostUnits];
+    std::size_t count = 0;
+    std::uint64_t stride = 0;
+    for (; count < HxpLoops::kMostUnits && u < end; ++count, ++u) {
+      const UnitRows rows = unit_rows(layout, u);
+      (void)find(layout, encoded.data(), u, at);  // as above, where all of it was sound
+      slots[count] = {encoded.subspan(at.first, at.bytes), plain.data() + rows.first};
+      stride = rows.stride;
+    }
+    sound = read(context, profile, first, std::span(slots).first(count), stride);
   }
   settle(context);
   return sound ? Code::ok : Code::corrupted;

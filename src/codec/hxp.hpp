@@ -30,11 +30,20 @@ struct HxpShape {
   }
 };
 
+// What the units of a block have in common.
+struct HxpBlock {
+  const ModelProfile& profile;
+  std::uint32_t first_position;
+};
 // Where a unit stands, for what depends on it.
 struct HxpPlace {
-  const ModelProfile& profile;
+  const HxpBlock& block;
   ModelProfile::Head head;
-  std::uint32_t first_position;
+};
+struct HxpUnit {
+  ModelProfile::Head head;
+  Bytes encoded;
+  std::byte* plain;  // of the first token
 };
 
 namespace hxp {
@@ -77,17 +86,37 @@ struct DeleteScratch {
   void operator()(Scratch* scratch) const noexcept;
 };
 
-// All but the checksum of a unit that is zero. `plain`, `other`: the first rows of this
-// unit and of the same head's V (or K). False: a NaN or an infinity, or it does not fit.
+Scratch* make_scratch() noexcept;  // nullptr: no memory
+
+// The definition: as HxpLoops says.
 template <class F>
 bool encode_unit(const HxpShape& shape, const HxpPlace& place, const std::byte* plain,
                  const std::byte* other, MutableBytes unit, Scratch& scratch) noexcept;
-Scratch* make_scratch() noexcept;  // nullptr: no memory
-
-// False: one that no encoder wrote, or not for that place.
 template <class F>
-bool decode_unit(const HxpShape& shape, const HxpPlace& place, Bytes unit,
-                 std::byte* plain) noexcept;
+bool decode_units(const HxpShape& shape, const HxpBlock& block,
+                  std::span<const HxpUnit> units, bool stream) noexcept;
 
 }  // namespace hxp
+
+struct HxpLoops {
+  static constexpr std::size_t kMostUnits = 4;
+  // All but the checksum of a unit that is zero. `plain`, `other`: the first rows of this
+  // unit and of the same head's V (or K). False: a NaN or an infinity, or it does not
+  // fit.
+  bool (*encode)(const HxpShape& shape, const HxpPlace& place, const std::byte* plain,
+                 const std::byte* other, MutableBytes unit,
+                 hxp::Scratch& scratch) noexcept;
+  // Units side by side, all K or all V. False: one that no encoder wrote, or not for
+  // that place. REQUIRES: units.size() <= kMostUnits.
+  bool (*decode)(const HxpShape& shape, const HxpBlock& block,
+                 std::span<const HxpUnit> units, bool stream) noexcept;
+};
+
+namespace codec_detail {
+extern const HxpLoops kHxpScalarF16, kHxpScalarBf16;
+#if defined(__x86_64__)
+extern const HxpLoops kHxpAvx512F16, kHxpAvx512Bf16;
+#endif
+}  // namespace codec_detail
+
 }  // namespace speckv

@@ -45,9 +45,10 @@ class Encoder {
       return false;
     predict_gains(shape_, place_, shape_.keys ? s_.own : s_.other,
                   shape_.keys ? s_.other : s_.own, s_.prediction, gain_);
-    const Offsets offsets(place_.profile, place_.head);
+    const Offsets offsets(place_.block.profile, place_.head);
     for (std::uint32_t t = 0; t < shape_.tokens; ++t)
-      offsets.at(place_.first_position + t, s_.offset + std::size_t{t} * shape_.channels);
+      offsets.at(place_.block.first_position + t,
+                 s_.offset + std::size_t{t} * shape_.channels);
     choose_order();
     const std::int32_t guess = compare_classes();
     if (!hx::search(guess, least_log(),
@@ -62,7 +63,7 @@ class Encoder {
     return std::size_t{t} * shape_.channels + c;
   }
   std::int32_t step(std::uint32_t c) const noexcept {
-    return place_.profile.step(place_.head, c);
+    return place_.block.profile.step(place_.head, c);
   }
 
   // The deviation of a value from its offset, in fixed point.
@@ -264,3 +265,10 @@ template bool encode_unit<number::Bf16>(const HxpShape&, const HxpPlace&,
                                         Scratch&) noexcept;
 
 }  // namespace speckv::hxp
+
+namespace speckv::codec_detail {
+const HxpLoops kHxpScalarF16{hxp::encode_unit<number::F16>,
+                             hxp::decode_units<number::F16>};
+const HxpLoops kHxpScalarBf16{hxp::encode_unit<number::Bf16>,
+                              hxp::decode_units<number::Bf16>};
+}  // namespace speckv::codec_detail

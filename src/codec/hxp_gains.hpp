@@ -39,7 +39,7 @@ inline std::int64_t log_size(const rt::Work& work, const std::int32_t* row,
 inline void predict_gains(const HxpShape& shape, const HxpPlace& place,
                           const rt::Work& keys, const rt::Work& values,
                           std::int64_t* prediction, std::uint8_t* gain) noexcept {
-  const ModelProfile& p = place.profile;
+  const ModelProfile& p = place.block.profile;
   const std::uint32_t first = ModelProfile::kSizes, d = shape.channels;
   std::int64_t sum = 0;
   for (std::uint32_t t = 0; t < shape.tokens; ++t) {

@@ -79,6 +79,9 @@ class Offsets {
       mean_[c] = offset_of(profile.mean(head, c));
   }
 
+  // As the profile has them.
+  const std::int32_t* means() const noexcept { return mean_; }
+
   // Of every channel at a position. K's turn with it.
   void at(std::uint32_t position, std::int32_t* to) const noexcept {
     const std::uint32_t pairs = rotates_ ? profile_.shape().pairs : 0;

@@ -14,6 +14,7 @@
 #include "cxlspeckv/block.hpp"
 
 #include "codec/hx.hpp"
+#include "codec/hxp.hpp"
 #include "codec/kvq4.hpp"
 #include "codec/lossless.hpp"
 #include "codec/rt.hpp"
@@ -44,6 +45,7 @@ struct CodecLoops {
 
   const RtLoops* rt;
   const HxLoops* hx;
+  const HxpLoops* hxp;
 };
 
 // Immutable.

@@ -315,7 +315,8 @@ constexpr CodecLoops kLoops{
     decode_row<F>,
     settle,
     kIsF16<F> ? &codec_detail::kRtAvx2F16 : &codec_detail::kRtAvx2Bf16,
-    kIsF16<F> ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16};
+    kIsF16<F> ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16,
+    kIsF16<F> ? &codec_detail::kHxpScalarF16 : &codec_detail::kHxpScalarBf16};
 
 bool usable() noexcept {
   return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0 &&

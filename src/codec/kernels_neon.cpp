@@ -323,7 +323,7 @@ bool decode_row(const std::byte* scale, const std::int8_t* values, std::size_t c
 
 void settle() noexcept {}  // nothing is streamed
 
-// rt and hx by the definition, whose loops the compiler turns into NEON.
+// rt, hx and hxp by the definition, whose loops the compiler turns into NEON.
 template <class F>
 constexpr CodecLoops kLoops{
     encode_keys<F>,
@@ -334,7 +334,8 @@ constexpr CodecLoops kLoops{
     decode_row<F>,
     settle,
     kIsF16<F> ? &codec_detail::kRtScalarF16 : &codec_detail::kRtScalarBf16,
-    kIsF16<F> ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16};
+    kIsF16<F> ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16,
+    kIsF16<F> ? &codec_detail::kHxpScalarF16 : &codec_detail::kHxpScalarBf16};
 
 bool always() noexcept {  // part of every 64-bit Arm
   return true;

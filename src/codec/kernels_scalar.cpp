@@ -204,7 +204,8 @@ constexpr CodecLoops kLoops{
     decode_row<F>,
     settle,
     F::kMantissa == 10 ? &codec_detail::kRtScalarF16 : &codec_detail::kRtScalarBf16,
-    F::kMantissa == 10 ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16};
+    F::kMantissa == 10 ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16,
+    F::kMantissa == 10 ? &codec_detail::kHxpScalarF16 : &codec_detail::kHxpScalarBf16};
 
 bool always() noexcept {
   return true;

@@ -14,6 +14,7 @@
 #include "codec/kernels.hpp"
 #include "support/blocks.hpp"
 #include "support/codec_promise.hpp"
+#include "support/profiles.hpp"
 
 namespace speckv {
 namespace {
@@ -88,21 +89,21 @@ class StrangeFloats {
 };
 
 // What an encoder made of a block: empty if it refused.
-Block encoded(const Codec& codec, const BlockLayout& layout, const Block& plain) {
-  Block out(codec.max_layer_bytes(layout), std::byte{0x5A});
-  const auto used = codec.encode({layout}, plain, out);
+Block encoded(const Codec& codec, const LayerContext& context, const Block& plain) {
+  Block out(codec.max_layer_bytes(context.layout), std::byte{0x5A});
+  const auto used = codec.encode(context, plain, out);
   out.resize(used ? *used : 0);
   return out;
 }
 
 // The decoded block, or empty; one that starts on a cache line, so that it can be
 // streamed.
-Block decoded(const Codec& codec, const BlockLayout& layout, const Block& bytes,
+Block decoded(const Codec& codec, LayerContext context, const Block& bytes,
               bool stream = false) {
-  Block memory(layout.layer_bytes() + 64, std::byte{0x5A});
+  const std::uint64_t size = context.layout.layer_bytes();
+  Block memory(size + 64, std::byte{0x5A});
   const std::size_t gap = 64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64;
-  const MutableBytes plain = MutableBytes(memory).subspan(gap, layout.layer_bytes());
-  LayerContext context{layout};
+  const MutableBytes plain = MutableBytes(memory).subspan(gap, size);
   context.stream = stream;
   if (codec.decode(context, bytes, plain) != Code::ok) return {};
   return {plain.begin(), plain.end()};
@@ -130,7 +131,7 @@ Block wild_block(const BlockLayout& layout, std::uint64_t seed) {
 }
 
 // Codecs whose inner loops exist for each kernel; of rt two, which have all rates, of hx
-// the smallest and the largest slots.
+// and hxp the smallest and the largest slots.
 bool has_kernels(CodecId id) {
   switch (id) {
     case CodecId::int8:
@@ -141,6 +142,8 @@ bool has_kernels(CodecId id) {
     case CodecId::rt32:
     case CodecId::hx5120:
     case CodecId::hx3072:
+    case CodecId::hxp5120:
+    case CodecId::hxp3360:
       return true;
     default:
       return false;
@@ -159,7 +162,13 @@ class CodecKernelConformance : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (!kernel().usable()) GTEST_SKIP() << "this machine cannot run " << kernel().name;
+    if (takes_profiles()) profile_ = test::random_profile(layout(), 1);
   }
+  bool takes_profiles() const {
+    return hxp_codecs()[0]->supports(layout()) && layout().kind != Kind::latent;
+  }
+  // What hxp wants to know.
+  LayerContext context() const { return {layout(), 0, position_, profile_}; }
   const CodecKernel& kernel() const { return codec_kernels()[GetParam().kernel]; }
   const BlockLayout& layout() const { return kLayouts[GetParam().layout]; }
 
@@ -173,17 +182,17 @@ class CodecKernelConformance : public ::testing::TestWithParam<Case> {
 
   // The same answers from the definition and from the kernel.
   void compare_encoding(const Codec& codec, const Block& plain, const std::string& what) {
-    const Block expected = by("scalar", [&] { return encoded(codec, layout(), plain); });
-    const Block got = by(kernel().name, [&] { return encoded(codec, layout(), plain); });
+    const Block expected = by("scalar", [&] { return encoded(codec, context(), plain); });
+    const Block got = by(kernel().name, [&] { return encoded(codec, context(), plain); });
     ASSERT_TRUE(got == expected) << codec.name() << " encodes " << what << " otherwise";
     if (!expected.empty()) compare_decoding(codec, expected, what);
   }
   void compare_decoding(const Codec& codec, const Block& bytes, const std::string& what) {
-    const Block expected = by("scalar", [&] { return decoded(codec, layout(), bytes); });
-    const Block got = by(kernel().name, [&] { return decoded(codec, layout(), bytes); });
+    const Block expected = by("scalar", [&] { return decoded(codec, context(), bytes); });
+    const Block got = by(kernel().name, [&] { return decoded(codec, context(), bytes); });
     ASSERT_TRUE(got == expected) << codec.name() << " decodes " << what << " otherwise";
     const Block streamed =
-        by(kernel().name, [&] { return decoded(codec, layout(), bytes, true); });
+        by(kernel().name, [&] { return decoded(codec, context(), bytes, true); });
     ASSERT_TRUE(streamed == expected) << codec.name() << " streams " << what;
   }
   template <class Work>
@@ -191,6 +200,9 @@ class CodecKernelConformance : public ::testing::TestWithParam<Case> {
     const Using kernel(name);
     return kernel.usable() ? work() : Block{std::byte{1}};
   }
+
+  std::uint32_t position_ = 1000;
+  Block profile_;
 };
 
 TEST_P(CodecKernelConformance, data_of_every_temper) {
@@ -222,7 +234,7 @@ TEST_P(CodecKernelConformance, any_finite_numbers_and_now_and_then_one_that_is_n
 TEST_P(CodecKernelConformance, bytes_that_no_encoder_wrote) {
   for (const Codec* codec : codecs()) {
     const Block sound =
-        encoded(*codec, layout(), test::make_block(layout(), Fill::normal, 1));
+        encoded(*codec, context(), test::make_block(layout(), Fill::normal, 1));
     for (std::uint64_t seed = 0; seed < rounds(*codec, 200); ++seed) {
       std::mt19937_64 random(seed);
       Block bytes = sound;
@@ -240,20 +252,45 @@ TEST_P(CodecKernelConformance, whatever_the_rounding_and_denormal_mode) {
       for (std::uint64_t seed = 1000; seed < 1000 + rounds(*codec, 30); ++seed) {
         const Block plain = wild_block(layout(), seed);
         const Block expected =
-            by("scalar", [&] { return encoded(*codec, layout(), plain); });
+            by("scalar", [&] { return encoded(*codec, context(), plain); });
         const Block restored =
-            by("scalar", [&] { return decoded(*codec, layout(), expected); });
+            by("scalar", [&] { return decoded(*codec, context(), expected); });
         Block got, back;
         {
           const Using kernel(this->kernel().name);
           const StrangeFloats strange(rounding);
-          got = encoded(*codec, layout(), plain);
-          back = decoded(*codec, layout(), expected);
+          got = encoded(*codec, context(), plain);
+          back = decoded(*codec, context(), expected);
         }
         ASSERT_TRUE(got == expected) << codec->name() << " encodes by its mode";
         ASSERT_TRUE(back == restored) << codec->name() << " decodes by its mode";
       }
     }
+  }
+}
+
+TEST_P(CodecKernelConformance, any_profile_behind_a_right_header_and_any_position) {
+  if (!takes_profiles()) return;
+  const Block sound = profile_;
+  for (std::uint64_t seed = 0; seed < 24; ++seed) {
+    std::mt19937_64 random(seed);
+    position_ = seed % 4 == 0 ? kNoPosition - 300 : static_cast<std::uint32_t>(random());
+    profile_ = sound;
+    if (seed % 3 != 0) {
+      ProfileShape shape = test::shape_for(layout());  // some that do not turn in vectors
+      shape.pairs -= static_cast<std::uint32_t>(random() % (shape.pairs + 1));
+      profile_ = *test::write_parts(shape, test::random_parts(shape, seed));
+    }
+    if (seed % 2 == 1) {  // any bits, all over or here and there
+      const std::uint64_t every = seed % 4 == 1 ? 1 : 50;
+      for (std::size_t at = ModelProfile::kHead; at < profile_.size(); ++at) {
+        if (random() % every == 0) profile_[at] = static_cast<std::byte>(random());
+      }
+    }
+    const Block plain = seed % 8 < 5 ? test::make_block(layout(), Fill::offset, seed)
+                                     : wild_block(layout(), seed);
+    for (const Codec* codec : hxp_codecs())
+      compare_encoding(*codec, plain, "profile " + std::to_string(seed));
   }
 }
 
