@@ -4,73 +4,13 @@
 
 #if defined(__x86_64__)
 
-#include <cstring>
-
-#include "codec/hx_encode.hpp"
+#include "codec/hx_words_avx512.hpp"
 
 namespace speckv::hx512 {
 namespace {
 
 using hx::Sums;
 using hx::Table;
-
-// Of 32 symbols, as vectors take them.
-struct Costs {
-  alignas(64) std::uint16_t cost[32];    // bits, of escapes all
-  alignas(64) std::uint16_t length[32];  // bits in the words
-  // In the words: bits 0 to 6 the code, 11 to 14 the length, 15 set for an escape.
-  alignas(64) std::uint16_t code[32];
-  std::uint32_t raw;
-  std::int32_t most;
-};
-constexpr int kLengthAt = 11;
-constexpr std::uint16_t kEscaped = 0x8000;
-
-const Costs* costs() noexcept {
-  static const std::array<Costs, 16> made = [] {
-    std::array<Costs, 16> all;
-    for (std::size_t j = 0; j < all.size(); ++j) {
-      const Table& table = hx::tables()[j];
-      all[j].raw = table.raw;
-      all[j].most = static_cast<std::int32_t>(table.most);
-      for (std::uint32_t s = 0; s < 32; ++s) {
-        const bool escaped = s == Table::kEscape || table.code_length[s] == 0;
-        const std::uint32_t as = escaped ? Table::kEscape : s;
-        const std::uint32_t length = table.code_length[as] + table.raw;
-        all[j].cost[s] = table.cost[s];
-        all[j].length[s] = static_cast<std::uint16_t>(length);
-        all[j].code[s] = static_cast<std::uint16_t>(table.code[as] | length << kLengthAt |
-                                                    (escaped ? kEscaped : 0U));
-      }
-    }
-    return all;
-  }();
-  return made.data();
-}
-
-// Symbols of 32 numbers.
-SPECKV_VBMI_INLINE __m512i symbols(__m512i x, std::uint32_t raw) {
-  const __m512i upper =
-      _mm512_add_epi16(_mm512_sra_epi16(x, _mm_cvtsi32_si128(static_cast<int>(raw))),
-                       _mm512_set1_epi16(static_cast<short>(Table::kBias)));
-  return _mm512_min_epu16(upper, _mm512_set1_epi16(static_cast<short>(Table::kEscape)));
-}
-
-// log_scale::log2_of() without its loop. REQUIRES: value > 0.
-SPECKV_VBMI_INLINE std::int32_t log2_of(std::uint32_t value) {
-  alignas(64) static constexpr std::int32_t kSteps[16] = {
-      log_scale::significand(0),  log_scale::significand(1),  log_scale::significand(2),
-      log_scale::significand(3),  log_scale::significand(4),  log_scale::significand(5),
-      log_scale::significand(6),  log_scale::significand(7),  log_scale::significand(8),
-      log_scale::significand(9),  log_scale::significand(10), log_scale::significand(11),
-      log_scale::significand(12), log_scale::significand(13), log_scale::significand(14),
-      log_scale::significand(15)};
-  const int octave = static_cast<int>(std::bit_width(value)) - 1;
-  const std::uint64_t m = std::uint64_t{value} << 32 >> (32 + octave - log_scale::kBits);
-  const __mmask16 reached = _mm512_cmple_epi32_mask(
-      _mm512_load_si512(kSteps), _mm512_set1_epi32(static_cast<std::int32_t>(m)));
-  return octave * 16 + __builtin_popcount(reached) - 1;
-}
 
 template <class F>
 class Encoder {
@@ -91,7 +31,9 @@ class Encoder {
   enum class Outcome { done, not_finite, unusual };
 
   SPECKV_VBMI Outcome run() noexcept {
-    const std::uint32_t most = turn();
+    const std::uint32_t most =
+        turn_values(shape_.tokens, shape_.channels, columns_, bits_,
+                    [this](std::uint32_t t) { return plain_ + t * shape_.stride; });
     if (most >= F::kInfinity) return Outcome::not_finite;
     const std::uint32_t top = std::max(most >> F::kMantissa, 1U);
     constexpr int kLift = 18 - (F::kMantissa + 1);  // fixed-point values have 18 bits
@@ -107,49 +49,17 @@ class Encoder {
     if (unusual_) return Outcome::unusual;
     hx::write_parameters(shape_, {log_, wide_, words_, escapes_, table_, mean_, gain_},
                          unit_);
-    write_words();
+    std::byte* const words = unit_.data() + shape_.words(wide_);
+    write_words({shape_.tokens, shape_.channels, columns_, x_}, words, words_, coded_,
+                [this](std::uint32_t /*group*/, std::uint32_t c, LaneTable* of) {
+                  of[0] = {&costs_[table_[c]], 0xFFFF};
+                  return 1U;
+                });
     return Outcome::done;
   }
 
  private:
   static constexpr std::uint32_t kMostColumns = 2 * HxShape::kMostValues;
-
-  // The plain values by channels, a token a lane, zeros behind the last token. Returns
-  // the largest magnitude.
-  SPECKV_VBMI std::uint32_t turn() noexcept {
-    const __m512i apart = _mm512_load_si512(kApart);
-    __m512i most = _mm512_setzero_si512();
-    for (std::uint32_t first = 0; first < columns_; first += kLanes) {
-      const std::uint32_t tokens =
-          first < shape_.tokens ? std::min(kLanes, shape_.tokens - first) : 0;
-      for (std::uint32_t c = 0; c < shape_.channels; c += 32) {
-        const __mmask32 words = shape_.channels - c < 32 ? kHalfWords : kAllWords;
-        __m512i x[16];
-#pragma GCC unroll 16
-        for (std::uint32_t t = 0; t < 16; ++t) {
-          x[t] = _mm512_setzero_si512();
-          if (t < tokens)
-            x[t] = _mm512_maskz_loadu_epi16(words,
-                                            plain_ + (first + t) * shape_.stride + 2 * c);
-          most = _mm512_max_epu16(
-              most, _mm512_and_si512(x[t], _mm512_set1_epi16(number::kMagnitude)));
-        }
-        transpose(x);
-#pragma GCC unroll 16
-        for (std::uint32_t i = 0; i < 16; ++i) {
-          if (c + 2 * i >= shape_.channels) break;
-          const __m512i two = _mm512_permutexvar_epi16(apart, x[i]);
-          std::uint16_t* const to = bits_ + (c + 2 * i) * columns_ + first;
-          _mm256_store_si256(reinterpret_cast<__m256i*>(to), _mm512_castsi512_si256(two));
-          _mm256_store_si256(reinterpret_cast<__m256i*>(to + columns_),
-                             _mm512_extracti64x4_epi64(two, 1));
-        }
-      }
-    }
-    const __m512i low = _mm512_and_si512(most, _mm512_set1_epi32(0xFFFF));
-    return static_cast<std::uint32_t>(
-        _mm512_reduce_max_epi32(_mm512_max_epi32(low, _mm512_srli_epi32(most, 16))));
-  }
 
   SPECKV_VBMI void sum_up() noexcept {
     const __m512 scale = _mm512_set1_ps(fixed_scale(sums_.exponent));
@@ -351,95 +261,13 @@ class Encoder {
       std::int32_t need = 0;
       for (std::uint32_t c = shape_.channels; c-- > shape_.channels - kDeciding;) {
         const Costs& table = costs_[table_[c]];
-        total -= table.length[symbol_at(table, c, last)];
+        total -= table.length[symbol_at(table, x_[c * columns_ + last])];
         need = std::max(need, total + table.most);
       }
       words_ += static_cast<std::uint32_t>(need + 15) / 16;
     }
     escapes_ = (cost - taken) / 16;
   }
-  static constexpr std::uint32_t kDeciding = 12;  // more bits than a code has
-
-  std::uint32_t symbol_at(const Costs& table, std::uint32_t c,
-                          std::uint32_t t) const noexcept {
-    const std::int32_t x = x_[c * columns_ + t];
-    const auto upper =
-        static_cast<std::uint32_t>((x >> table.raw) + std::int32_t{Table::kBias});
-    return std::min(upper, Table::kEscape);
-  }
-
-  // Forward for what a decoder asks for, and when; then back, where each lane gives up
-  // what a decoder has too much.
-  SPECKV_VBMI void write_words() noexcept {
-    std::byte* const first_word = unit_.data() + shape_.words(wide_);
-    __m512i count = forward(first_word + 2 * words_);
-    __m512i held = _mm512_setzero_si512();
-    std::byte* word = first_word + 2 * words_;
-    for (std::uint32_t step = groups_ * shape_.channels; step-- > 0;) {
-      const __m512i coded = _mm512_cvtepu16_epi32(
-          _mm256_load_si256(reinterpret_cast<const __m256i*>(coded_[step])));
-      const __m512i length =
-          _mm512_and_si512(_mm512_srli_epi32(coded, kLengthAt), _mm512_set1_epi32(15));
-      const __m512i bits =
-          _mm512_and_si512(coded, _mm512_set1_epi32((1 << kLengthAt) - 1));
-      held = _mm512_or_si512(_mm512_sllv_epi32(held, length), bits);
-      count = _mm512_add_epi32(count, length);
-      const __mmask16 pulled = pulls_[step];
-      const __m512i left = _mm512_sub_epi32(count, _mm512_set1_epi32(16));
-      const __m512i out = _mm512_srlv_epi32(held, left);
-      const __m512i kept =
-          _mm512_andnot_si512(_mm512_sllv_epi32(_mm512_set1_epi32(-1), left), held);
-      held = _mm512_mask_mov_epi32(held, pulled, kept);
-      count = _mm512_mask_mov_epi32(count, pulled, left);
-      const auto n = static_cast<unsigned>(__builtin_popcount(pulled));
-      word -= 2 * n;
-      _mm256_mask_storeu_epi16(
-          word, static_cast<__mmask16>((1U << n) - 1),
-          _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(pulled, out)));
-    }
-  }
-
-  // Codes every number, writes the escapes, and returns what the lanes have left over.
-  SPECKV_VBMI __m512i forward(std::byte* escape) noexcept {
-    __m256i count = _mm256_setzero_si256();
-    std::uint32_t step = 0;
-    for (std::uint32_t g = 0; g < groups_; ++g) {
-      const __mmask16 lanes = first_lanes(shape_.tokens - g * kLanes);
-      for (std::uint32_t c = 0; c < shape_.channels; ++c, ++step) {
-        const Costs& table = costs_[table_[c]];
-        const std::int16_t* const from = x_ + c * columns_ + g * kLanes;
-        const __m256i x = _mm256_load_si256(reinterpret_cast<const __m256i*>(from));
-        const __m128i raw = _mm_cvtsi32_si128(static_cast<int>(table.raw));
-        const __m256i symbol = _mm256_min_epu16(
-            _mm256_add_epi16(_mm256_sra_epi16(x, raw),
-                             _mm256_set1_epi16(static_cast<short>(Table::kBias))),
-            _mm256_set1_epi16(static_cast<short>(Table::kEscape)));
-        const __m256i entry = _mm256_maskz_permutex2var_epi16(
-            lanes, _mm256_load_si256(reinterpret_cast<const __m256i*>(table.code)),
-            symbol, _mm256_load_si256(reinterpret_cast<const __m256i*>(table.code + 16)));
-        const __m256i length =
-            _mm256_and_si256(_mm256_srli_epi16(entry, kLengthAt), _mm256_set1_epi16(15));
-        const __mmask16 escaped = _mm256_movepi16_mask(entry);
-        const __m256i low = _mm256_and_si256(
-            x, _mm256_set1_epi16(static_cast<short>((1 << table.raw) - 1)));
-        const __m256i shift =
-            _mm256_sub_epi16(length, _mm256_set1_epi16(static_cast<short>(table.raw)));
-        const __mmask16 plain = static_cast<__mmask16>(lanes & ~escaped);
-        _mm256_store_si256(
-            reinterpret_cast<__m256i*>(coded_[step]),
-            _mm256_or_si256(entry, _mm256_maskz_sllv_epi16(plain, low, shift)));
-        const __mmask16 pull = _mm256_mask_cmplt_epi16_mask(
-            lanes, count, _mm256_set1_epi16(static_cast<short>(table.most)));
-        pulls_[step] = pull;
-        count = _mm256_sub_epi16(
-            _mm256_mask_add_epi16(count, pull, count, _mm256_set1_epi16(16)), length);
-        for (std::uint32_t rest = escaped; rest != 0; rest &= rest - 1, escape += 2)
-          store_le(escape, from[std::countr_zero(rest)]);
-      }
-    }
-    return _mm512_cvtepi16_epi32(count);
-  }
-
   const HxShape& shape_;
   const std::byte* plain_;
   MutableBytes unit_;
@@ -458,8 +286,7 @@ class Encoder {
   alignas(64) std::int32_t plain_mean_[HxShape::kMostChannels];
   alignas(64) std::uint16_t bits_[kMostColumns];  // [channel][token]
   alignas(64) std::int16_t x_[kMostColumns];      // [channel][token]
-  alignas(64) std::uint16_t coded_[HxShape::kMostValues / 16 + 1024][kLanes];
-  std::uint16_t pulls_[HxShape::kMostValues / 16 + 1024];
+  Coded coded_;
 };
 
 }  // namespace

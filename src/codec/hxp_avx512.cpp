@@ -213,9 +213,9 @@ SPECKV_VBMI_INLINE __m512i finish(__m512i x, const std::int16_t* mean,
   x = _mm512_max_epi16(x, _mm512_sub_epi16(_mm512_setzero_si512(), most));
   const __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(x));
   const __m512i high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(x, 1));
-  return _mm512_inserti64x4(
-      _mm512_castsi256_si512(value_of<F, small>(low, _mm512_loadu_ps(step))),
-      value_of<F, small>(high, _mm512_loadu_ps(step + kLanes)), 1);
+  const __m256i first = value_of<F, small>(low, _mm512_loadu_ps(step));
+  const __m256i second = value_of<F, small>(high, _mm512_loadu_ps(step + kLanes));
+  return _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
 }
 
 // The next tokens of each unit. False: a unit has no more.
@@ -321,8 +321,8 @@ bool decode(const HxpShape& shape, const HxpBlock& block, std::span<const HxpUni
 }  // namespace
 
 namespace codec_detail {
-const HxpLoops kHxpAvx512F16{hxp::encode_unit<number::F16>, decode<number::F16>};
-const HxpLoops kHxpAvx512Bf16{hxp::encode_unit<number::Bf16>, decode<number::Bf16>};
+const HxpLoops kHxpAvx512F16{hxp512::encode<number::F16>, decode<number::F16>};
+const HxpLoops kHxpAvx512Bf16{hxp512::encode<number::Bf16>, decode<number::Bf16>};
 }  // namespace codec_detail
 
 }  // namespace speckv

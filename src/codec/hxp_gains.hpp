@@ -25,38 +25,47 @@ constexpr std::int64_t scaled(std::int64_t n, int e) noexcept {
   return n == 0 ? 0 : n * (std::int64_t{1} << e);
 }
 
-// What a unit's fixed-point numbers say of a token: the logarithm of its energy,
-// absolute, in 32nds of an octave of its size.
-inline std::int64_t log_size(const rt::Work& work, const std::int32_t* row,
-                             std::uint32_t channels) noexcept {
-  std::uint64_t energy = 0;
-  for (std::uint32_t c = 0; c < channels; ++c)
-    energy += static_cast<std::uint64_t>(std::int64_t{row[c]} * row[c]);
-  return log_scale::log2_of(energy) + std::int64_t{32} * work.exponent;
+// What the fixed-point numbers of a token's K and V add up to: squares, and products with
+// the profile's weights.
+struct TokenSums {
+  std::uint64_t key_energy = 0, value_energy = 0;
+  std::int64_t keys = 0, values = 0;
+};
+
+inline TokenSums sums_of(const HxpPlace& place, const std::int32_t* k,
+                         const std::int32_t* v, std::uint32_t channels) noexcept {
+  const ModelProfile& p = place.block.profile;
+  const std::uint32_t first = ModelProfile::kSizes;
+  TokenSums s;
+  for (std::uint32_t c = 0; c < channels; ++c) {
+    s.key_energy += static_cast<std::uint64_t>(std::int64_t{k[c]} * k[c]);
+    s.value_energy += static_cast<std::uint64_t>(std::int64_t{v[c]} * v[c]);
+    s.keys += std::int64_t{p.weight(place.head, first + c)} * k[c];
+    s.values += std::int64_t{p.weight(place.head, first + channels + c)} * v[c];
+  }
+  return s;
 }
 
-// One gain a token, 0 to 15. `prediction` is room for `tokens` numbers.
-inline void predict_gains(const HxpShape& shape, const HxpPlace& place,
-                          const rt::Work& keys, const rt::Work& values,
-                          std::int64_t* prediction, std::uint8_t* gain) noexcept {
+// One gain a token, 0 to 15. The exponents: of K's and V's numbers, one being
+// 2^exponent. sums(t): those of a token. `prediction` is room for `tokens` numbers.
+template <class Sums>
+void predict_gains(const HxpShape& shape, const HxpPlace& place, int of_keys,
+                   int of_values, Sums&& sums, std::int64_t* prediction,
+                   std::uint8_t* gain) noexcept {
   const ModelProfile& p = place.block.profile;
-  const std::uint32_t first = ModelProfile::kSizes, d = shape.channels;
+  const auto exponent = [&](std::uint32_t i) { return p.exponent(place.head, i); };
+  const auto weight = [&](std::uint32_t i) { return p.weight(place.head, i); };
   std::int64_t sum = 0;
   for (std::uint32_t t = 0; t < shape.tokens; ++t) {
-    const std::int32_t* const k = keys.x + std::size_t{t} * d;
-    const std::int32_t* const v = values.x + std::size_t{t} * d;
-    const std::int64_t lk = log_size(keys, k, d), lv = log_size(values, v, d);
-    std::int64_t of_keys = 0, of_values = 0;
-    for (std::uint32_t c = 0; c < d; ++c) {
-      of_keys += std::int64_t{p.weight(place.head, first + c)} * k[c];
-      of_values += std::int64_t{p.weight(place.head, first + d + c)} * v[c];
-    }
-    const std::int64_t logs = p.weight(place.head, 0) * lv + p.weight(place.head, 1) * lk;
-    prediction[t] =
-        scaled(logs, p.exponent(place.head, 0)) +
-        scaled(p.weight(place.head, 2) * (lv * lv), p.exponent(place.head, 1)) +
-        scaled(of_keys, p.exponent(place.head, 2) + keys.exponent) +
-        scaled(of_values, p.exponent(place.head, 3) + values.exponent);
+    const TokenSums s = sums(t);
+    // The logarithms of energies, absolute: in 32nds of an octave of a size.
+    const std::int64_t lk = log_scale::log2_of(s.key_energy) + std::int64_t{32} * of_keys;
+    const std::int64_t lv =
+        log_scale::log2_of(s.value_energy) + std::int64_t{32} * of_values;
+    prediction[t] = scaled(weight(0) * lv + weight(1) * lk, exponent(0)) +
+                    scaled(weight(2) * (lv * lv), exponent(1)) +
+                    scaled(s.keys, exponent(2) + of_keys) +
+                    scaled(s.values, exponent(3) + of_values);
     sum += prediction[t];
   }
   // Of 2^-14 octaves; a unit's mean says nothing, since its step is free.
