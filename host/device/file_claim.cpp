@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <limits>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -17,22 +18,25 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr off_t kGate = 0, kStores = 1;  // bytes: of all sharers; of the first store
-constexpr std::size_t kHead = 8192;      // where a pool has its superblocks
-// The kernel lets go of what the dead had in io_uring a moment after they have gone, and
-// others size a file before they let anybody else in.
-constexpr auto kPatience = 2s;
+// Bytes: of all sharers; of the first store; of everybody who has it and lives.
+constexpr off_t kGate = 0, kStores = 1, kAlive = std::numeric_limits<off_t>::max() - 1;
+constexpr std::size_t kHead = 8192;  // where a pool has its superblocks
+// Others size a file before they let anybody else in. The dead are waited for longer: the
+// kernel lets go of what they had in io_uring once the device has answered it, and a
+// write of theirs that is still on its way could destroy what the next one writes.
+constexpr auto kPatience = 2s, kPatienceWithTheDead = 60s;
 
 off_t byte_of(std::uint64_t index) noexcept {
   return kStores + static_cast<off_t>(index >> 2);
 }
 
 // Whether `attempt` succeeds before it is too late. F_OFD_SETLKW has no time limit.
-template <class Attempt>
-bool within_patience(Attempt attempt) {
-  const auto deadline = deadline_after(kPatience);
+template <class Attempt, class Lives>
+bool within_patience(Attempt attempt, Lives somebody_lives) {
+  const auto begun = std::chrono::steady_clock::now();
   while (!attempt()) {
-    if (std::chrono::steady_clock::now() >= deadline) return false;
+    const auto patience = somebody_lives() ? kPatience : kPatienceWithTheDead;
+    if (std::chrono::steady_clock::now() - begun >= patience) return false;
     const timespec pause{0, 5'000'000};
     ::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
   }
@@ -42,7 +46,9 @@ bool within_patience(Attempt attempt) {
 }  // namespace
 
 FileClaim::~FileClaim() {
-  if (locker_ == ::getpid()) set(F_UNLCK, 0, 0);
+  if (locker_ != ::getpid()) return;
+  set_lock(alive_.get(), F_UNLCK, kAlive, 1);
+  set(F_UNLCK, 0, kAlive);
 }
 
 bool FileClaim::set(short type, off_t first, off_t count) noexcept {
@@ -62,12 +68,16 @@ Status FileClaim::lock(Kind kind) {
   if (kind_ == Kind::look) return {};
   locker_ = ::getpid();
   bool lockable = true;
-  const bool got = within_patience([&] {
-    alone_ = set(F_WRLCK, 0, 0);
-    if (alone_) return true;
-    lockable = errno == EAGAIN || errno == EACCES;
-    return !lockable || (kind_ == Kind::share && set(F_RDLCK, kGate, 1));
-  });
+  const auto lives = [&] { return is_held(kAlive, 1); };
+  const bool got = within_patience(
+      [&] {
+        alone_ = set(F_WRLCK, 0, kAlive);
+        if (alone_) return true;
+        lockable = errno == EAGAIN || errno == EACCES;
+        return !lockable || (kind_ == Kind::share && set(F_RDLCK, kGate, 1));
+      },
+      lives);
+  if (got && lockable) show_life();
   if (!lockable) {
     alone_ = true;
     note_ = "its file system has no locks: nothing keeps a second store out of it";
@@ -75,10 +85,19 @@ Status FileClaim::lock(Kind kind) {
   return got ? Status{} : busy("in another process, store or tier");
 }
 
+// By another open file than the one that I/O goes through, which the kernel may keep for
+// a while after this process has died.
+void FileClaim::show_life() noexcept {
+  const std::string same = "/proc/self/fd/" + std::to_string(fd_.get());
+  alive_ = Fd(::open(same.c_str(), O_RDONLY | O_CLOEXEC));
+  if (alive_) set_lock(alive_.get(), F_RDLCK, kAlive, 1);
+}
+
 void FileClaim::let_in() noexcept {
   if (kind_ != Kind::share || !alone_) return;
   alone_ = false;
-  set(F_UNLCK, kStores, 0);  // before whoever comes through the gate looks there
+  // Before whoever comes through the gate looks there.
+  set(F_UNLCK, kStores, kAlive - kStores);
   set(F_RDLCK, kGate, 1);
 }
 
@@ -87,11 +106,13 @@ void FileClaim::let_in() noexcept {
 Status FileClaim::share_as(std::uint64_t index) {
   if (kind_ != Kind::share || !note_.empty()) return {};
   const off_t mine = byte_of(index);
-  const bool got = within_patience([&] {
-    return set(F_RDLCK, mine, 1) &&
-           (mine == kStores || !is_held(kStores, mine - kStores)) &&
-           !is_held(mine + 1, 0);
-  });
+  const bool got = within_patience(
+      [&] {
+        return set(F_RDLCK, mine, 1) &&
+               (mine == kStores || !is_held(kStores, mine - kStores)) &&
+               !is_held(mine + 1, kAlive - mine - 1);
+      },
+      [] { return true; });
   return got ? Status{} : busy("in another store");
 }
 
@@ -122,7 +143,7 @@ void FileClaim::remember(std::uint64_t size) noexcept {
 void FileClaim::undo(bool leftover) noexcept {
   const bool all_mine = kind_ == Kind::own && alone_;
   if (!all_mine) {
-    if (kind_ == Kind::look || !set(F_WRLCK, 0, 0) || is_removed()) return;
+    if (kind_ == Kind::look || !set(F_WRLCK, 0, kAlive) || is_removed()) return;
     // Others had it meanwhile, perhaps, and may have left something there.
     if (uri_.scheme != Scheme::shm && !is_blank()) return;
   }

@@ -2,8 +2,9 @@
 // what it was before.
 //
 // A private opener locks all of the file; openers of a store that has a name lock its
-// byte 0, and one byte that follows from the store's index, together. Readers and writers
-// of the bytes themselves are not affected.
+// byte 0, and one byte that follows from the store's index, together. By another lock, of
+// the last byte, they tell that they live: the kernel may hold the first for a while
+// after its owner died. Readers and writers of the bytes themselves are not affected.
 #pragma once
 
 #include <cstdint>
@@ -65,12 +66,13 @@ class FileClaim {
   void undo(bool leftover) noexcept;
 
  private:
+  void show_life() noexcept;
   bool set(short type, off_t first, off_t count) noexcept;
   bool is_held(off_t first, off_t count) const noexcept;
   Status busy(const char* by) const;
 
   const DeviceUri uri_;
-  Fd fd_{};
+  Fd fd_{}, alive_{};
   bool created_ = false, alone_ = false, was_blank_ = false;
   Kind kind_ = Kind::look;
   std::uint64_t size_ = 0;  // before

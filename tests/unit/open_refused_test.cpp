@@ -5,6 +5,7 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -14,6 +15,8 @@
 #include "cxlspeckv/open_store.hpp"
 
 #include "device/index_memory.hpp"
+#include "device/ofd_lock.hpp"
+#include "device/os.hpp"
 #include "device/store_opening.hpp"
 #include "support/profiles.hpp"
 #include "support/store_fixture.hpp"
@@ -22,6 +25,7 @@ namespace speckv {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace std::chrono_literals;
 using test::key_of;
 using test::small_layout;
 
@@ -202,6 +206,18 @@ TEST_P(OpenBusy, a_pool_is_shared_under_one_name_only) {
     EXPECT_EQ(inspect_store(path_).error().code(), Code::not_found);
   }
   expect_pool("?size=2M");
+}
+
+// As the kernel has it while a device owes answers to somebody who was killed.
+TEST_P(OpenBusy, the_dead_are_waited_for_longer_than_the_living) {
+  make_pool();
+  Fd dead(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_TRUE(set_lock(dead.get(), F_WRLCK, 0, 1));  // and no sign of life
+  std::jthread device([&] {
+    std::this_thread::sleep_for(3s);  // sleeps: more than the 2 s that the living get
+    dead = Fd();
+  });
+  expect_pool("");
 }
 
 // A killed process's io_uring may outlive it for a moment.
