@@ -18,8 +18,14 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Bytes: of all sharers; of the first store; of everybody who has it and lives.
-constexpr off_t kGate = 0, kStores = 1, kAlive = std::numeric_limits<off_t>::max() - 1;
+// Bytes: of all sharers; of the first store; of the first sharer; of everybody who has it
+// and lives.
+constexpr off_t kGate = 0, kStores = 1, kAlive = std::numeric_limits<off_t>::max() - 1,
+                kUsers = kAlive - 4096;
+
+off_t byte_of_user(std::uint32_t slot) noexcept {
+  return kUsers + slot;
+}
 constexpr std::size_t kHead = 8192;  // where a pool has its superblocks
 // Others size a file before they let anybody else in. The dead are waited for longer: the
 // kernel lets go of what they had in io_uring once the device has answered it, and a
@@ -110,10 +116,20 @@ Status FileClaim::share_as(std::uint64_t index) {
       [&] {
         return set(F_RDLCK, mine, 1) &&
                (mine == kStores || !is_held(kStores, mine - kStores)) &&
-               !is_held(mine + 1, kAlive - mine - 1);
+               !is_held(mine + 1, kUsers - mine - 1);
       },
       [] { return true; });
   return got ? Status{} : busy("in another store");
+}
+
+bool FileClaim::use_as(std::uint32_t slot) noexcept {
+  return !note_.empty() || set(F_WRLCK, byte_of_user(slot), 1);
+}
+void FileClaim::end_use_as(std::uint32_t slot) noexcept {
+  set(F_UNLCK, byte_of_user(slot), 1);
+}
+bool FileClaim::is_used_by(std::uint32_t slot) const noexcept {
+  return note_.empty() && is_held(byte_of_user(slot), 1);
 }
 
 bool FileClaim::is_same_file(const FileClaim& other) const noexcept {

@@ -53,6 +53,12 @@ class FileClaim {
   // is another's.
   Status share_as(std::uint64_t index);
 
+  // Whether this opener is now that one of the sharers, or somebody else is, perhaps only
+  // by what the kernel still does for it after its death.
+  bool use_as(std::uint32_t slot) noexcept;
+  void end_use_as(std::uint32_t slot) noexcept;
+  bool is_used_by(std::uint32_t slot) const noexcept;
+
   bool is_same_file(const FileClaim& other) const noexcept;
   bool is_removed() const noexcept;
   // Whether nothing was ever written to where a pool has its superblocks.

@@ -148,6 +148,7 @@ struct Attachment {
 
   Fd fd{};
   std::string file{};  // its name, for shm_open()
+  FileClaims files{};  // of the tiers
   void* base = MAP_FAILED;
   std::size_t mapped = 0;
   std::uint32_t id = 0;
@@ -158,7 +159,9 @@ bool is_alive(void* context, std::uint32_t process) {
   if (process == self.id) return true;  // in doubt, too: the living must not be buried
   const std::uint32_t slot = process % kSlots;
   if (self.header().generations[slot].load() != process / kSlots) return false;
-  return held_by_others(self.fd.get(), kFirstClaim + static_cast<off_t>(slot), 1);
+  return held_by_others(self.fd.get(), kFirstClaim + static_cast<off_t>(slot), 1) ||
+         std::any_of(self.files.begin(), self.files.end(),
+                     [&](const auto& file) { return file->is_used_by(slot); });
 }
 
 Status about(const Name& name, Code code, const std::string& sentence) {
@@ -260,11 +263,23 @@ Status set_up(const Name& name, Attachment& at, std::uint64_t bytes, bool& fresh
   return make_fresh(name, at, old, size);
 }
 
+// In the index and in every file, or in none.
+bool take_slot(const Attachment& at, std::uint32_t slot) {
+  const off_t byte = kFirstClaim + static_cast<off_t>(slot);
+  if (!set_lock(at.fd.get(), F_WRLCK, byte, 1)) return false;
+  if (std::all_of(at.files.begin(), at.files.end(),
+                  [&](const auto& file) { return file->use_as(slot); }))
+    return true;
+  for (const auto& file : at.files)
+    file->end_use_as(slot);
+  set_lock(at.fd.get(), F_UNLCK, byte, 1);
+  return false;
+}
+
 // REQUIRES: the setup lock.
 Status claim(const Name& name, Attachment& at) {
   for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
-    if (!set_lock(at.fd.get(), F_WRLCK, kFirstClaim + static_cast<off_t>(slot), 1))
-      continue;
+    if (!take_slot(at, slot)) continue;
     constexpr std::uint32_t kGenerations = 1U << 26;  // what is left of 32 bits
     auto& generation = at.header().generations[slot];
     const std::uint32_t next = generation.load() % (kGenerations - 1) + 1;
@@ -276,7 +291,8 @@ Status claim(const Name& name, Attachment& at) {
                std::to_string(kSlots) + " processes are attached already");
 }
 
-Result<IndexMemory> open_memory(std::string_view name, std::uint64_t bytes) {
+Result<IndexMemory> open_memory(std::string_view name, std::uint64_t bytes,
+                                const FileClaims& files) {
   Result<Name> resolved = resolve(name);
   if (!resolved.ok()) return resolved.error();
   if (bytes < sizeof(std::uint64_t) || bytes > kMostBytes) {
@@ -287,6 +303,7 @@ Result<IndexMemory> open_memory(std::string_view name, std::uint64_t bytes) {
       100;  // somebody who keeps removing it does not keep us for ever
   for (int i = 0; i < kRemovals; ++i) {
     auto at = std::make_shared<Attachment>();
+    at->files = files;
     if (Status s = open_file_of(*resolved, *at); !s.ok()) return s;
     const SetupLock lock(at->fd.get());
     if (!lock.held())
@@ -340,7 +357,11 @@ Status remove_memory(std::string_view name) {
 }  // namespace
 
 Result<IndexMemory> open_index_memory(std::string_view name, std::uint64_t bytes) {
-  return guarded([&] { return open_memory(name, bytes); });
+  return attach_index_memory(name, bytes, {});
+}
+Result<IndexMemory> attach_index_memory(std::string_view name, std::uint64_t bytes,
+                                        const FileClaims& files) {
+  return guarded([&] { return open_memory(name, bytes, files); });
 }
 Result<IndexSnapshot> peek_index_memory(std::string_view name, std::size_t bytes) {
   return guarded([&] { return peek(name, bytes); });

@@ -7,11 +7,19 @@
 
 #include "cxlspeckv/devices.hpp"
 
+#include "device/file_claim.hpp"
+
 namespace speckv {
 
 // Where the index of a store of that name lies, for shm_open(): the same for all ways to
 // spell the name. An error: there can be none, as there is no such file.
 Result<std::string> index_file(std::string_view name);
+
+// open_index_memory() for a store in these files. A process that was killed counts as
+// alive until they are free of its I/O, too: what it was writing must not be given to
+// others while a late write may still come.
+Result<IndexMemory> attach_index_memory(std::string_view name, std::uint64_t bytes,
+                                        const FileClaims& files);
 
 // A number of this index, and of no other: not of one of the same name that was removed.
 // `memory` is of open_index_memory().

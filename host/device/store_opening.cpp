@@ -138,7 +138,7 @@ Status StoreOpening::open_devices() {
 Status StoreOpening::open_index() {
   auto bytes = index_bytes(options_);
   if (!bytes) return bytes.error();
-  auto memory = open_index_memory(config_.name, *bytes);
+  auto memory = attach_index_memory(config_.name, *bytes, opening_.claims);
   if (!memory) return memory.error();
   index_ = *memory;
   options_.index = *std::move(memory);

@@ -1,5 +1,8 @@
 // Two processes on one named store, whose memory tier is shared by that name.
+#include <csignal>
+#include <filesystem>
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -7,6 +10,7 @@
 
 #include "cxlspeckv/open_store.hpp"
 
+#include "store/impl.hpp"
 #include "support/profiles.hpp"
 #include "support/store_fixture.hpp"
 
@@ -135,6 +139,58 @@ TEST_F(SharedStore, is_the_same_however_its_file_is_spelled) {
   EXPECT_TRUE(remove_store(config.name).ok());
   EXPECT_FALSE(remove_store(folder + file).ok());
   (void)unlink((folder + file).c_str());
+}
+
+// Until then a late write of theirs may come, and must not hit what others have there.
+TEST_F(SharedStore, buries_the_dead_when_their_files_are_free_of_their_io) {
+  const std::string path =
+      testing::TempDir() + "speckv-drained-" + std::to_string(getpid());
+  StoreConfig config = config_of(path);
+  config.tiers = {{.device = "file:" + path + "?size=1M"}};
+  auto store = open_store(config);
+  ASSERT_TRUE(store.ok()) << store.error().message();
+  const auto& mapping = *(*store)->impl().mapping;
+  int ready[2], held[2];
+  ASSERT_EQ(pipe(ready) | pipe(held), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    auto mine = open_store(config);
+    // Keeps the file open and the index not, as io_uring does for a process that is gone.
+    if (fork() == 0) {
+      std::vector<int> files;
+      for (const auto& fd : std::filesystem::directory_iterator("/proc/self/fd")) {
+        std::error_code gone;
+        if (std::filesystem::read_symlink(fd.path(), gone) == path)
+          files.push_back(std::stoi(fd.path().filename().string()));
+      }
+      for (const int fd : files)
+        (void)dup(fd);  // which exec does not close
+      dup2(held[0], STDIN_FILENO);
+      dup2(ready[1], STDOUT_FILENO);
+      close(held[1]);
+      execlp("sh", "sh", "-c", mine.ok() ? "echo y; read none" : "echo n", nullptr);
+      _exit(1);
+    }
+    while (pause() != 0) {}
+  }
+  char opened = 0;
+  ASSERT_EQ(read(ready[0], &opened, 1), 1);
+  ASSERT_EQ(opened, 'y');
+  kill(child, SIGKILL);
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  for (const int end : {ready[0], ready[1], held[0]})
+    close(end);
+  for (int look = 0; look < 100; ++look)
+    ASSERT_FALSE(mapping.alone());
+  EXPECT_EQ(save(**store, 1), Code::ok);
+  close(held[1]);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!mapping.alone() && std::chrono::steady_clock::now() < give_up)
+    (*store)->impl().services.changes.nap(steady_clock());
+  EXPECT_TRUE(mapping.alone());
+  store->reset();
+  EXPECT_TRUE(remove_store(path).ok());
+  (void)unlink(path.c_str());
 }
 
 // Else one process would decode by its profile what another encoded by another.
