@@ -2,10 +2,12 @@
 // mover's reading half and the memory's read port.
 //
 // A burst lies within a line (speckv_bursts): it is answered from the buffer or goes on to memory,
-// and answers keep the order of the addresses. A burst of writes takes its line out of the buffer.
+// and answers keep the order of the addresses. A burst of writes takes its line out of the buffer;
+// so does `snoop_i`, for a write by somebody else that reads of memory see from then on.
 // Ports: the AXI4 read port of either side; the address of each burst of writes; `query_line_i`,
 // and whether it is here, in the same cycle; filling: `fill_begin_i` with a line, its 64 beats,
-// `fill_end_i`, from when on it is here; `drop_i` takes a line out. One-cycle counts of beats.
+// `fill_end_i`, from when on it is here, unless it was snooped meanwhile, as its beats may be older
+// than that; `drop_i` takes a line out. One-cycle counts of beats.
 // Latency: 3 cycles for a beat of the buffer, none for memory's. Trusts that nobody reads a line
 // while it is filled, and of the memory what speckv_reader trusts.
 module speckv_buffer #(
@@ -22,6 +24,8 @@ module speckv_buffer #(
   input  logic         fill_end_i,
   input  logic         drop_i,
   input  logic [51:0]  drop_line_i,
+  input  logic         snoop_i,
+  input  logic [51:0]  snoop_line_i,
   input  logic         ar_valid_i,
   output logic         ar_ready_o,
   input  logic [63:0]  ar_addr_i,
@@ -53,17 +57,22 @@ module speckv_buffer #(
   logic [TagBits-1:0] tags [0:Lines-1];
   logic [Lines-1:0]   here_d, here_q, gone, come;
   logic [51:0]        line_d, line_q, ar_line;  // line_q: the one that is filled
-  logic               hit, live, write_here, drop_here;
+  logic               hit, live, write_here, drop_here, snoop_here, spoils, spoilt_d, spoilt_q;
   assign ar_line      = ar_addr_i[63:12];
   assign hit          = here_q[ar_line[Bits-1:0]] && tags[ar_line[Bits-1:0]] == ar_line[51:Bits];
   assign query_here_o = here_q[query_line_i[Bits-1:0]]
                         && tags[query_line_i[Bits-1:0]] == query_line_i[51:Bits];
   assign write_here   = write_i && tags[write_line_i[Bits-1:0]] == write_line_i[51:Bits];
   assign drop_here    = drop_i && tags[drop_line_i[Bits-1:0]] == drop_line_i[51:Bits];
+  assign snoop_here   = snoop_i && tags[snoop_line_i[Bits-1:0]] == snoop_line_i[51:Bits];
   assign gone   = (write_here ? One << write_line_i[Bits-1:0] : '0)
                   | (drop_here ? One << drop_line_i[Bits-1:0] : '0)
+                  | (snoop_here ? One << snoop_line_i[Bits-1:0] : '0)
                   | (fill_begin_i ? One << query_line_i[Bits-1:0] : '0);
-  assign come   = fill_end_i ? One << line_q[Bits-1:0] : '0;
+  // What was read before its line was written does not come, also if that is in the last cycle.
+  assign spoils   = snoop_i && snoop_line_i == line_q;
+  assign spoilt_d = !fill_begin_i && (spoilt_q || spoils);
+  assign come     = fill_end_i && !spoilt_d ? One << line_q[Bits-1:0] : '0;
   assign here_d = (here_q | come) & ~gone;
   assign line_d = fill_begin_i ? query_line_i : line_q;
   assign live   = rst_ni && !clear_i;
@@ -72,7 +81,8 @@ module speckv_buffer #(
     else       here_q <= here_d;
   end
   always_ff @(posedge clk_i) begin
-    line_q <= line_d;
+    line_q   <= line_d;
+    spoilt_q <= spoilt_d;
     if (fill_end_i) tags[line_q[Bits-1:0]] <= line_q[51:Bits];
   end
 

@@ -4,7 +4,8 @@
 // Ports: `l_`, an AXI4-Lite slave with BAR0; `h_`, an AXI4 master to host memory, by bus address;
 // `m_`, an AXI4 master to device memory, from address 0 on; MSI-X messages for the shell to write.
 // AXI4: 512 bits, one ID, INCR bursts of whole beats within 4 KB. The memory answers SLVERR for
-// what it cannot correct. `memory_bytes_i` does not change. `quiet_o`: nothing to do until BAR0 is
+// what it cannot correct. `snoop_`: a write of device memory by somebody else, which reads of `m_`
+// see from then on. `memory_bytes_i` does not change. `quiet_o`: nothing to do until BAR0 is
 // accessed; until then the clock may stand still.
 // Trusts the shell to answer what it is asked; nothing of the host but what the driver alone can
 // write: regions of device memory, and the setup of queues.
@@ -14,7 +15,8 @@ module speckv_top #(
   parameter int Regions = 4096,
   parameter int Lines = 256,             // of the fast buffer, 4 KB each
   parameter int MaxLength = 16777216,
-  parameter int MaxLayer = 1048576       // at most 1 MB
+  parameter int MaxLayer = 1048576,      // at most 1 MB
+  parameter int WatchdogUs = 100000      // that work may stand still
 ) (
   input  logic         clk_i,
   input  logic         rst_ni,
@@ -84,7 +86,9 @@ module speckv_top #(
   output logic         m_w_last_o,
   input  logic         m_b_valid_i,
   output logic         m_b_ready_o,
-  input  logic [1:0]   m_b_resp_i
+  input  logic [1:0]   m_b_resp_i,
+  input  logic         snoop_valid_i,
+  input  logic [63:0]  snoop_address_i   // of any byte of its 4 KB
 );
   localparam logic [63:0] Features = speckv_pkg::FeatureCrc | speckv_pkg::FeatureInject
                                      | speckv_pkg::FeatureCoalesce;
@@ -140,7 +144,7 @@ module speckv_top #(
   logic [31:0] unused_quota, unused_weights, unused_thresholds;
   logic [4:0]  more;
   logic [31:0] more_count;
-  logic        took, answered, failed, raised, hit, miss;
+  logic        took, answered, failed, raised, hit, miss, stuck;
   logic        error_valid, error_ready, command_idle;
   logic [63:0] error_entry;
   logic [2:0]  job;
@@ -162,7 +166,8 @@ module speckv_top #(
     .address_i(address[11:0]), .write_data_i(write_data), .done_o(csr_done),
     .read_data_o(csr_data), .memory_bytes_i(memory_bytes_i), .count_i(count), .more_i(more),
     .more_count_i(more_count), .error_valid_i(error_valid), .error_ready_o(error_ready),
-    .error_entry_i(error_entry), .fatal_valid_i(1'b0), .fatal_cause_i(8'd0), .enable_o(enable),
+    .error_entry_i(error_entry), .fatal_valid_i(stuck),
+    .fatal_cause_i(speckv_pkg::FatalCauseWatchdog), .enable_o(enable),
     .fatal_o(unused_fatal), .reset_o(resetting), .reset_done_i(reset_done),
     .error_interrupt_o(error_interrupt), .invalidate_o(invalidate),
     .invalidate_region_o(unused_region), .invalidate_done_i(command_idle), .inject_o(inject),
@@ -179,6 +184,17 @@ module speckv_top #(
     if (!rst_ni) cleared_q <= 1'b0;
     else         cleared_q <= cleared_d;
   end
+
+  // Whatever stands still waits for a bus: one job runs at a time, and between transfers the card
+  // is never busy for long by itself.
+  logic moves;
+  assign moves = (h_ar_valid_o && h_ar_ready_i) || (h_r_valid_i && h_r_ready_o)
+                 || (h_aw_valid_o && h_aw_ready_i) || (h_w_valid_o && h_w_ready_i)
+                 || (h_b_valid_i && h_b_ready_o) || (m_ar_valid_o && m_ar_ready_i)
+                 || (m_r_valid_i && m_r_ready_o) || (m_aw_valid_o && m_aw_ready_i)
+                 || (m_w_valid_o && m_w_ready_i) || (m_b_valid_i && m_b_ready_o);
+  speckv_watchdog #(.Cycles(WatchdogUs * ClockMhz)) u_watchdog (
+    .clk_i(clk_i), .rst_ni(rst_ni), .working_i(!queues_idle), .moves_i(moves), .expired_o(stuck));
 
   // ---- queues and their descriptors -------------------------------------------------------------
   logic         fetch_valid, fetch_ready, fetched_valid, fetched_ready, fetched_error;
@@ -306,6 +322,7 @@ module speckv_top #(
     .query_here_o(line_here), .fill_begin_i(fill_begin), .fill_valid_i(stage_valid),
     .fill_data_i(stage_data), .fill_end_i(fill_end), .drop_i(drop),
     .drop_line_i(inject_argument[63:12]),
+    .snoop_i(snoop_valid_i), .snoop_line_i(snoop_address_i[63:12]),
     .ar_valid_i(b_ar_valid), .ar_ready_o(b_ar_ready), .ar_addr_i(b_ar_addr), .ar_len_i(b_ar_len),
     .r_valid_o(b_r_valid), .r_ready_i(b_r_ready), .r_data_o(b_r_data), .r_resp_o(b_r_resp),
     .r_last_o(b_r_last),
@@ -319,5 +336,5 @@ module speckv_top #(
                    && !invalidate && !request && !l_b_valid_o && !l_r_valid_o;
   logic unused;
   assign unused = &{1'b0, unused_fatal, unused_region, unused_shift, unused_quota, unused_weights,
-                    unused_thresholds};
+                    unused_thresholds, snoop_address_i[11:0]};
 endmodule

@@ -22,8 +22,12 @@ class Card {
   // Works for a moment, so that nobody waits long for a register. True: there is more to
   // do.
   virtual bool run() = 0;
-  // As after power-on; device memory keeps its bytes.
+  // The function's reset: as after power-on; device memory keeps its bytes.
   virtual void reset() = 0;
+  // Whether it has to be told of what others store to device memory: behind the store,
+  // and before what comes behind it on the bus.
+  virtual bool snoops() const { return false; }
+  virtual void stored(std::uint64_t /*address*/, std::uint64_t /*length*/) {}
 };
 
 // What a card does wrong on purpose, to see that it is found.

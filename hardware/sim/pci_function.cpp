@@ -57,6 +57,11 @@ void PciFunction::write_registers(std::uint64_t offset, Bytes from) {
   }
 }
 
+void PciFunction::write_memory(std::uint64_t offset, Bytes from) {
+  std::memcpy(memory_.data() + offset, from.data(), from.size());
+  if (!pulled_) card_->stored(offset, from.size());
+}
+
 void PciFunction::read_config(std::size_t offset, MutableBytes to) const noexcept {
   if (pulled_) return std::fill(to.begin(), to.end(), std::byte{0xFF});
   const Bytes from = config_.read(offset, to.size());

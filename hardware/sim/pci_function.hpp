@@ -31,12 +31,17 @@ class PciFunction final : private engine::HostPort {
 
   const File& memory_file() const noexcept { return memory_file_; }
   MutableBytes memory() const noexcept { return memory_; }
+  // Whether others may store to the memory BAR where nobody sees it: then its file is for
+  // all.
+  bool memory_is_shared() const { return !card_->snoops(); }
   HostMemory& host_memory() noexcept { return host_memory_; }
 
   // Reads and writes of any size and place in BAR0. What is not a whole word changes
   // nothing. REQUIRES: inside of the BAR.
   void read_registers(std::uint64_t offset, MutableBytes to);
   void write_registers(std::uint64_t offset, Bytes from);
+  // REQUIRES: inside of the memory BAR.
+  void write_memory(std::uint64_t offset, Bytes from);
   // REQUIRES: inside of the configuration space.
   void read_config(std::size_t offset, MutableBytes to) const noexcept;
   void write_config(std::size_t offset, Bytes from);

@@ -171,7 +171,7 @@ Reply VfioUser::region_info(const Request& request) {
   const auto region = field<std::uint32_t>(request, 8);
   if (region >= VFIO_PCI_NUM_REGIONS) return refused(EINVAL);
   const std::uint64_t bytes = region_bytes(region);
-  const bool shared = region == SPECKV_PCI_MEMORY_BAR;
+  const bool shared = region == SPECKV_PCI_MEMORY_BAR && function_.memory_is_shared();
   std::uint32_t flags = 0;
   if (bytes != 0) flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
   if (shared) flags |= VFIO_REGION_INFO_FLAG_MMAP;
@@ -283,7 +283,7 @@ Reply VfioUser::region_write(const Request& request) {
   } else if (region == VFIO_PCI_CONFIG_REGION_INDEX) {
     function_.write_config(access->offset, from);
   } else {
-    std::memcpy(function_.memory().data() + access->offset, from.data(), from.size());
+    function_.write_memory(access->offset, from);
   }
   return {.error = 0, .body = {request.body.begin(), request.body.begin() + kAccessHead}};
 }

@@ -6,7 +6,8 @@ module rtl_card #(
   parameter int Regions = 4096,
   parameter int Lines = 256,             // of the fast buffer, 4 KB each
   parameter int MaxLength = 16777216,
-  parameter int MaxLayer = 1048576       // at most 1 MB
+  parameter int MaxLayer = 1048576,      // at most 1 MB
+  parameter int WatchdogUs = 100000      // that work may stand still
 ) (
   input  logic         clk_i,
   input  logic         rst_ni,
@@ -76,11 +77,13 @@ module rtl_card #(
   output logic         m_w_last_o,
   input  logic         m_b_valid_i,
   output logic         m_b_ready_o,
-  input  logic [1:0]   m_b_resp_i
+  input  logic [1:0]   m_b_resp_i,
+  input  logic         snoop_valid_i,
+  input  logic [63:0]  snoop_address_i
 );
   speckv_top #(
     .Queues(Queues), .ClockMhz(ClockMhz), .Regions(Regions), .Lines(Lines),
-    .MaxLength(MaxLength), .MaxLayer(MaxLayer)) u_top (
+    .MaxLength(MaxLength), .MaxLayer(MaxLayer), .WatchdogUs(WatchdogUs)) u_top (
     .clk_i(clk_i), .rst_ni(rst_ni), .memory_bytes_i(memory_bytes_i), .quiet_o(quiet_o),
     .l_aw_valid_i(l_aw_valid_i), .l_aw_ready_o(l_aw_ready_o), .l_aw_addr_i(l_aw_addr_i),
     .l_w_valid_i(l_w_valid_i), .l_w_ready_o(l_w_ready_o), .l_w_data_i(l_w_data_i),
@@ -104,7 +107,7 @@ module rtl_card #(
     .m_aw_addr_o(m_aw_addr_o), .m_aw_len_o(m_aw_len_o), .m_w_valid_o(m_w_valid_o),
     .m_w_ready_i(m_w_ready_i), .m_w_data_o(m_w_data_o), .m_w_strb_o(m_w_strb_o),
     .m_w_last_o(m_w_last_o), .m_b_valid_i(m_b_valid_i), .m_b_ready_o(m_b_ready_o),
-    .m_b_resp_i(m_b_resp_i));
+    .m_b_resp_i(m_b_resp_i), .snoop_valid_i(snoop_valid_i), .snoop_address_i(snoop_address_i));
   logic [34:0] host_broken, memory_broken;
   axi_checker u_host (
     .clk_i(clk_i), .rst_ni(rst_ni),

@@ -205,6 +205,61 @@ TEST_F(VfioUser, regions_are_what_they_say_and_no_more) {
             kMemory);
 }
 
+// A card that is told of stores to its memory: nobody may map that, and it is told of
+// each store when the bytes are there.
+class SnoopingCard final : public sim::Card {
+ public:
+  struct Store {
+    std::uint64_t address, length;
+    std::uint32_t there;
+  };
+  SnoopingCard(MutableBytes memory, std::vector<Store>& stores)
+      : memory_(memory), stores_(stores) {}
+  std::uint32_t read32(std::uint32_t) override { return 0; }
+  void write32(std::uint32_t, std::uint32_t) override {}
+  bool run() override { return false; }
+  void reset() override {}
+  bool snoops() const override { return true; }
+  void stored(std::uint64_t address, std::uint64_t length) override {
+    stores_.push_back(
+        {address, length, load_le<std::uint32_t>(memory_.data() + address)});
+  }
+
+ private:
+  const MutableBytes memory_;
+  std::vector<Store>& stores_;
+};
+
+TEST(VfioUserSnoop, stores_to_memory_are_told) {
+  std::vector<SnoopingCard::Store> stores;
+  VfioUserClient card(kMemory, [&](MutableBytes memory, engine::HostPort&) {
+    return std::make_unique<SnoopingCard>(memory, stores);
+  });
+  const auto told = card.ask(kRegionInfo, Fields()
+                                              .add(32U)
+                                              .add(0U)
+                                              .add(std::uint32_t{SPECKV_PCI_MEMORY_BAR})
+                                              .add(0U)
+                                              .add(std::uint64_t{0})
+                                              .add(std::uint64_t{0}));
+  EXPECT_EQ(load_le<std::uint32_t>(told.body.data() + 4),
+            VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE);
+  EXPECT_FALSE(told.file.is_open());
+  const auto write = [&](std::uint32_t region, std::uint64_t offset) {
+    return card
+        .ask(kWrite,
+             Fields().add(offset).add(region).add(4U).add(std::uint32_t{0x01020304}))
+        .error;
+  };
+  EXPECT_EQ(write(SPECKV_PCI_MEMORY_BAR, 8200), 0);
+  EXPECT_EQ(write(0, 16), 0);  // a register
+  EXPECT_EQ(write(SPECKV_PCI_MEMORY_BAR, kMemory), EINVAL);
+  ASSERT_EQ(stores.size(), 1U);
+  EXPECT_EQ(stores[0].address, 8200U);
+  EXPECT_EQ(stores[0].length, 4U);
+  EXPECT_EQ(stores[0].there, 0x01020304U);
+}
+
 TEST_F(VfioUser, vectors_are_those_that_there_are) {
   const sim::File event(::eventfd(0, EFD_CLOEXEC));
   constexpr std::uint32_t kSet = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;

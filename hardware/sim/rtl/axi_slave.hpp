@@ -10,6 +10,7 @@
 #include "cxlspeckv/block.hpp"
 
 #include "base/endian.hpp"
+#include "sim/rtl/rtl_card.hpp"
 
 namespace speckv::sim {
 
@@ -61,9 +62,19 @@ class AxiSlave {
   AxiSlave(Memory memory, Port port, std::uint32_t latency, bool stalls,
            std::uint64_t seed)
       : memory_(memory), port_(port), latency_(latency), willing_(stalls, seed) {
-    port_.r_valid = port_.b_valid = 0;
-    drive(0);
+    reset();
   }
+
+  // Forgets what is on its way.
+  void reset() {
+    reads_.clear();
+    writes_.clear();
+    answers_.clear();
+    took_r_ = took_b_ = false;
+    port_.r_valid = port_.b_valid = 0;
+    port_.ar_ready = port_.aw_ready = port_.w_ready = 0;
+  }
+  void silence(unsigned channels) { silent_ = channels; }
 
   // Nothing is on its way.
   bool idle() const { return reads_.empty() && writes_.empty() && answers_.empty(); }
@@ -85,15 +96,17 @@ class AxiSlave {
 
   // What is offered from then on.
   void drive(std::uint64_t now) {
-    port_.ar_ready = willing_();
-    port_.aw_ready = willing_();
-    port_.w_ready = willing_();
+    port_.ar_ready = willing_() && speaks(channel::kReadAddress);
+    port_.aw_ready = willing_() && speaks(channel::kWriteAddress);
+    port_.w_ready = willing_() && speaks(channel::kWriteData);
     if (port_.r_valid == 0 || took_r_) {
-      port_.r_valid = !reads_.empty() && reads_.front().due <= now && willing_();
+      port_.r_valid = !reads_.empty() && reads_.front().due <= now && willing_() &&
+                      speaks(channel::kReadData);
       if (port_.r_valid != 0) read();
     }
     if (port_.b_valid == 0 || took_b_) {
-      port_.b_valid = !answers_.empty() && answers_.front().due <= now && willing_();
+      port_.b_valid = !answers_.empty() && answers_.front().due <= now && willing_() &&
+                      speaks(channel::kAnswer);
       if (port_.b_valid != 0) port_.b_resp = answers_.front().failed ? kDecodeError : 0;
     }
     took_r_ = took_b_ = false;
@@ -107,6 +120,8 @@ class AxiSlave {
     std::uint64_t due;
     bool failed;
   };
+
+  bool speaks(unsigned channel) const { return (silent_ & channel) == 0; }
 
   void read() {
     Burst& burst = reads_.front();
@@ -145,6 +160,7 @@ class AxiSlave {
   const std::uint32_t latency_;
   Willing willing_;
   std::deque<Burst> reads_, writes_, answers_;
+  unsigned silent_ = 0;  // channels
   bool took_r_ = false, took_b_ = false;
 };
 

@@ -61,6 +61,7 @@ struct DeviceMemory {
 };
 
 constexpr std::uint32_t kTableAddress = 0, kTableData = 8, kTableControl = 12;
+constexpr std::uint64_t kPage = 4096;
 constexpr std::uint32_t kSettling = 100;         // cycles between accesses of a host
 constexpr std::uint32_t kLongest = 100'000'000;  // cycles for one access
 
@@ -76,28 +77,11 @@ class VerilatedCard final : public RtlCard {
                 options.seed + 2) {
     Vrtl_card& t = *top_;
     t.memory_bytes_i = memory.size();
-    t.l_aw_valid_i = t.l_w_valid_i = t.l_ar_valid_i = 0;
     t.l_b_ready_i = t.l_r_ready_i = 1;
     t.l_w_strb_i = 0xf;
     t.msix_enable_i = t.message_ready_i = 1;
-    t.msix_mask_i = 0;
-    t.rst_ni = 0;
-    for (int i = 0; i < 4; ++i) {  // what the ports say until then means nothing
-      t.clk_i = 0;
-      t.eval();
-      t.clk_i = 1;
-      t.eval();
-    }
-    t.rst_ni = 1;
-    // The function's own table: a message is the number of its vector.
-    for (std::uint32_t v = 0; v < kVectors; ++v) {
-      const std::uint32_t entry = kMsixTableWindow + v * kMsixTableStride;
-      access(entry + kTableAddress, true, 0);
-      access(entry + kTableAddress + 4, true, 0);
-      access(entry + kTableData, true, v);
-      access(entry + kTableControl, true, 0);
-    }
-    settle(1U << 16);
+    t.msix_mask_i = t.snoop_valid_i = 0;
+    start();
   }
   ~VerilatedCard() override {
     // A model leaves the context that the thread names, which is that of the newest one.
@@ -118,9 +102,23 @@ class VerilatedCard final : public RtlCard {
     settle(options_.budget);
     return !quiet();
   }
-  void reset() override {
-    write32(csr::kControl, static_cast<std::uint32_t>(csr::kControlReset.put(1)));
-    while (csr::kControlReset.get(read32(csr::kControl)) != 0) {}
+  void reset() override { start(); }
+  bool snoops() const override { return true; }
+  void stored(std::uint64_t address, std::uint64_t length) override {
+    for (std::uint64_t line = address / kPage; line <= (address + length - 1) / kPage;
+         ++line) {
+      top_->snoop_valid_i = 1;
+      top_->snoop_address_i = line * kPage;
+      cycle();
+    }
+    top_->snoop_valid_i = 0;
+  }
+  void silence(Bus bus, unsigned channels) override {
+    if (bus == Bus::host) {
+      host_.silence(channels);
+    } else {
+      device_.silence(channels);
+    }
   }
   std::uint64_t cycles() const override { return now_; }
   std::uint64_t first_host_read() override { return std::exchange(first_read_, 0); }
@@ -131,6 +129,29 @@ class VerilatedCard final : public RtlCard {
     context.randReset(2);
     context.randSeed(static_cast<int>(options.seed % 0x7fffffff) + 1);
     return std::make_unique<Vrtl_card>(&context);
+  }
+
+  void start() {
+    Vrtl_card& t = *top_;
+    t.rst_ni = t.l_aw_valid_i = t.l_w_valid_i = t.l_ar_valid_i = 0;
+    host_.reset();
+    device_.reset();
+    for (int i = 0; i < 4; ++i) {  // what the ports say until then means nothing
+      t.clk_i = 0;
+      t.eval();
+      t.clk_i = 1;
+      t.eval();
+    }
+    t.rst_ni = 1;
+    // The function's own table: a message is the number of its vector.
+    for (std::uint32_t v = 0; v < kVectors; ++v) {
+      const std::uint32_t entry = kMsixTableWindow + v * kMsixTableStride;
+      access(entry + kTableAddress, true, 0);
+      access(entry + kTableAddress + 4, true, 0);
+      access(entry + kTableData, true, v);
+      access(entry + kTableControl, true, 0);
+    }
+    settle(1U << 16);
   }
 
   bool quiet() const { return top_->quiet_o != 0 && host_.idle() && device_.idle(); }

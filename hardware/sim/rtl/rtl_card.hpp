@@ -1,8 +1,9 @@
 // sim/rtl/rtl_card.hpp -- the card's RTL, verilated, as a card.
 //
 // hardware/rtl/speckv_top with a shell around it: a bus to host memory, device memory,
-// and messages that become interrupts. Time passes only while it is called, and stands
-// still while the card has nothing to do.
+// and messages that become interrupts. reset() is the function's: also what the buses
+// have under way is dropped. Time passes only while it is called, and stands still while
+// the card has nothing to do.
 #pragma once
 
 #include <memory>
@@ -18,8 +19,18 @@ struct RtlOptions {
   std::uint32_t budget = 400;  // cycles of one run()
 };
 
+// The two buses of the card, and the channels of each, as bits.
+enum class Bus { host, memory };
+namespace channel {
+inline constexpr unsigned kReadAddress = 1, kReadData = 2, kWriteAddress = 4,
+                          kWriteData = 8, kAnswer = 16, kAll = 31;
+}
+
 class RtlCard : public Card {
  public:
+  // Until it is told otherwise, nothing passes on these channels of a bus any more, but
+  // for what was offered before.
+  virtual void silence(Bus bus, unsigned channels) = 0;
   // Cycles that were simulated.
   virtual std::uint64_t cycles() const = 0;
   // Cycles in which an address of host memory was first offered, since this was last
@@ -28,7 +39,7 @@ class RtlCard : public Card {
 };
 
 // `memory` (a multiple of 4096 bytes) and `port` outlive it; others may store to `memory`
-// too.
+// too, if stored() is called.
 std::unique_ptr<RtlCard> rtl_card(const RtlOptions& options, MutableBytes memory,
                                   engine::HostPort& port);
 
