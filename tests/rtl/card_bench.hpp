@@ -1,5 +1,5 @@
-// rtl/card_bench.hpp -- the whole card, verilated, with one queue, two regions, and host
-// and device memory that a test sees.
+// rtl/card_bench.hpp -- the whole card, verilated, with one queue or some, two regions
+// for each, and host and device memory that a test sees.
 #pragma once
 
 #include <algorithm>
@@ -16,34 +16,46 @@
 namespace speckv::test {
 
 inline constexpr std::uint64_t kCard = 1U << 20, kHost = 1U << 19, kRings = 1U << 16;
+// Of queue 0; the next queue's stand behind them.
 inline constexpr std::uint64_t kSubmission = 0, kCompletion = 1U << 15;
 inline constexpr std::uint32_t kDepthLog2 = 6, kHostRegion = 1, kCardRegion = 2;
 
-// Host memory is there from bus address 0 on, the rings first.
+// Host memory is there from bus address 0 on, the rings first. Queue q is of tenant q,
+// and so are its regions of all of host and device memory: 2 q more than those of queue
+// 0.
 class CardBench final : private engine::HostPort {
  public:
-  explicit CardBench(const sim::RtlOptions& options)
-      : memory_(kCard / 8),
+  static constexpr std::uint32_t kMost = 8;  // queues
+
+  explicit CardBench(const sim::RtlOptions& options, std::uint32_t queues = 1)
+      : queues_(queues),
+        memory_(kCard / 8),
         host_(kHost / 8),
         card_(sim::rtl_card(options, bytes(memory_), *this)) {
     set_up();
   }
 
   void set_up() {
-    std::memset(host(), 0, kRings);
-    tail_ = 0;
     write(engine::csr::kControl, 1);
-    region(kHostRegion, 0, kHost, 0);
-    region(kCardRegion, 0, kCard, 1);
-    set_up_queue();
+    for (std::uint32_t q = 0; q < queues_; ++q) {
+      region(kHostRegion + 2 * q, 0, kHost, q, 0);
+      region(kCardRegion + 2 * q, 0, kCard, q, 1);
+      set_up_queue(q);
+    }
     while (card_->run()) {}
   }
-  void set_up_queue() {
+  // REQUIRES: it is off.
+  void set_up_queue(std::uint32_t q = 0) {
     namespace queue = engine::queue;
-    write(engine::kQueueWindow + queue::kSubmissionBase, kSubmission);
-    write(engine::kQueueWindow + queue::kCompletionBase, kCompletion);
-    write(engine::kQueueWindow + queue::kSetup, kDepthLog2);
-    write(engine::kQueueWindow + queue::kControl, 1);
+    const std::uint32_t at = engine::kQueueWindow + q * engine::kQueueStride;
+    std::memset(host() + submission(q), 0, kSubmissionBytes);
+    std::memset(host() + completion(q), 0, kCompletionBytes);
+    tail_[q] = 0;
+    write(at + queue::kSubmissionBase, submission(q));
+    write(at + queue::kCompletionBase, completion(q));
+    write(at + queue::kSetup,
+          queue::kSetupDepthLog2.put(kDepthLog2) | queue::kSetupTenant.put(q));
+    write(at + queue::kControl, 1);
   }
   sim::RtlCard& card() { return *card_; }
   std::byte* host() { return bytes(host_).data(); }
@@ -61,18 +73,23 @@ class CardBench final : private engine::HostPort {
   // Interrupts of a vector since a test last began to count.
   std::uint32_t& interrupts(std::uint32_t vector) { return interrupts_.at(vector); }
 
-  void put(engine::Descriptor d) {
-    d.tag = static_cast<std::uint16_t>(tail_);
-    const std::uint32_t slot = tail_++ % (1U << kDepthLog2);
-    d.store(host() + kSubmission + slot * engine::Descriptor::kBytes);
+  void put(engine::Descriptor d, std::uint32_t q = 0) {
+    d.tag = static_cast<std::uint16_t>(tail_[q]);
+    const std::uint32_t slot = tail_[q]++ % (1U << kDepthLog2);
+    d.store(host() + submission(q) + slot * engine::Descriptor::kBytes);
   }
-  void ring() { write(engine::kDoorbellWindow + engine::doorbell::kTail, tail_); }
-  // Cycles from just before the doorbell to the last completion in host memory.
+  void ring(std::uint32_t q = 0) { ring_at(q, tail_[q]); }
+  void ring_at(std::uint32_t q, std::uint32_t tail) {
+    write(engine::kDoorbellWindow + q * engine::kDoorbellStride + engine::doorbell::kTail,
+          tail);
+  }
+  // Cycles from just before the doorbell of queue 0 to its last completion in host
+  // memory.
   std::uint64_t serve() {
     card_->first_host_read();
     const std::uint64_t begin = card_->cycles();
     ring();
-    const std::uint32_t last = tail_ - 1;
+    const std::uint32_t last = tail() - 1;
     while (!completed(last) && card_->run()) {}
     EXPECT_TRUE(completed(last));
     first_read = card_->first_host_read() - begin;
@@ -81,15 +98,17 @@ class CardBench final : private engine::HostPort {
   engine::Answer serve(const engine::Descriptor& d) {
     put(d);
     serve();
-    return answer(tail_ - 1);
+    return answer(tail() - 1);
   }
-  bool completed(std::uint32_t n) { return (entry(n).status & 1) == phase(n); }
-  engine::Answer answer(std::uint32_t n) {
+  bool completed(std::uint32_t n, std::uint32_t q = 0) {
+    return (entry(n, q).status & 1) == phase(n);
+  }
+  engine::Answer answer(std::uint32_t n, std::uint32_t q = 0) {
     return static_cast<engine::Answer>(
-        engine::completion::kStatusCode.get(entry(n).status));
+        engine::completion::kStatusCode.get(entry(n, q).status));
   }
-  engine::CompletionEntry entry(std::uint32_t n) {
-    return engine::CompletionEntry::load(host() + kCompletion +
+  engine::CompletionEntry entry(std::uint32_t n, std::uint32_t q = 0) {
+    return engine::CompletionEntry::load(host() + completion(q) +
                                          (n % (1U << kDepthLog2)) *
                                              engine::CompletionEntry::kBytes);
   }
@@ -107,20 +126,34 @@ class CardBench final : private engine::HostPort {
     for (; times > 0; --times)
       card_->run();
   }
-  std::uint32_t tail() const { return tail_; }
+  std::uint32_t tail(std::uint32_t q = 0) const { return tail_[q]; }
   std::uint64_t first_read = 0;
 
  private:
+  static constexpr std::uint64_t kSubmissionBytes = engine::Descriptor::kBytes
+                                                    << kDepthLog2;
+  static constexpr std::uint64_t kCompletionBytes = engine::CompletionEntry::kBytes
+                                                    << kDepthLog2;
+  static_assert(kMost * kSubmissionBytes <= kCompletion &&
+                kCompletion + kMost * kCompletionBytes <= kRings);
+
+  static std::uint64_t submission(std::uint32_t q) {
+    return kSubmission + q * kSubmissionBytes;
+  }
+  static std::uint64_t completion(std::uint32_t q) {
+    return kCompletion + q * kCompletionBytes;
+  }
   static MutableBytes bytes(std::vector<std::uint64_t>& words) {
     return {reinterpret_cast<std::byte*>(words.data()), 8 * words.size()};
   }
   static unsigned phase(std::uint32_t n) { return (n >> kDepthLog2 & 1) ^ 1; }
   void region(std::uint32_t id, std::uint64_t base, std::uint64_t length,
-              std::uint32_t device) {
+              std::uint32_t tenant, std::uint32_t device) {
     const std::uint32_t at = engine::kRegionWindow + id * engine::kRegionStride;
     write(at + engine::region::kBase, base);
     write(at + engine::region::kLength, length);
-    write(at + engine::region::kControl, 1U | device << 1 | 3U << 2);
+    write(at + engine::region::kControl,
+          1U | device << 1 | 3U << 2 | engine::region::kControlTenant.put(tenant));
   }
   MutableBytes view(std::uint64_t address, std::uint64_t length, bool) noexcept override {
     if (address >= kHost) return {};
@@ -128,10 +161,11 @@ class CardBench final : private engine::HostPort {
   }
   void interrupt(std::uint32_t vector) noexcept override { ++interrupts_[vector]; }
 
+  const std::uint32_t queues_;
   std::vector<std::uint64_t> memory_, host_;
   std::array<std::uint32_t, engine::kVectors> interrupts_{};
   std::unique_ptr<sim::RtlCard> card_;
-  std::uint32_t tail_ = 0;
+  std::array<std::uint32_t, kMost> tail_{};
 };
 
 inline engine::Descriptor make(engine::Opcode opcode, std::uint32_t from,

@@ -75,6 +75,13 @@ class AxiSlave {
     port_.ar_ready = port_.aw_ready = port_.w_ready = 0;
   }
   void silence(unsigned channels) { silent_ = channels; }
+  // The nth beat that is read, or burst that is written, from now on fails; 0: none.
+  void fail(bool writing, std::uint32_t nth, std::uint8_t response) {
+    fail_[writing] = nth;
+    failure_ = response;
+  }
+  // Whether that is still to come.
+  bool fails() const { return fail_[0] != 0 || fail_[1] != 0; }
 
   // Nothing is on its way.
   bool idle() const { return reads_.empty() && writes_.empty() && answers_.empty(); }
@@ -86,10 +93,10 @@ class AxiSlave {
     if (took_r_ && port_.r_last != 0) reads_.pop_front();
     if (took_b_) answers_.pop_front();
     if (port_.ar_valid != 0 && port_.ar_ready != 0) {
-      reads_.push_back({port_.ar_addr, port_.ar_len + 1U, now + latency_, false});
+      reads_.push_back({port_.ar_addr, port_.ar_len + 1U, now + latency_, 0});
     }
     if (port_.aw_valid != 0 && port_.aw_ready != 0) {
-      writes_.push_back({port_.aw_addr, port_.aw_len + 1U, 0, false});
+      writes_.push_back({port_.aw_addr, port_.aw_len + 1U, 0, failure(true)});
     }
     if (port_.w_valid != 0 && port_.w_ready != 0 && !writes_.empty()) write(now);
   }
@@ -107,7 +114,7 @@ class AxiSlave {
     if (port_.b_valid == 0 || took_b_) {
       port_.b_valid = !answers_.empty() && answers_.front().due <= now && willing_() &&
                       speaks(channel::kAnswer);
-      if (port_.b_valid != 0) port_.b_resp = answers_.front().failed ? kDecodeError : 0;
+      if (port_.b_valid != 0) port_.b_resp = answers_.front().response;
     }
     took_r_ = took_b_ = false;
   }
@@ -118,9 +125,13 @@ class AxiSlave {
     std::uint64_t address;
     std::uint32_t left;  // beats
     std::uint64_t due;
-    bool failed;
+    std::uint8_t response;
   };
 
+  // What this beat or burst is answered with, if nothing else is wrong.
+  std::uint8_t failure(bool writing) {
+    return fail_[writing] != 0 && --fail_[writing] == 0 ? failure_ : 0;
+  }
   bool speaks(unsigned channel) const { return (silent_ & channel) == 0; }
 
   void read() {
@@ -129,7 +140,8 @@ class AxiSlave {
     // Memory ends at any byte; what is asked for, at whole beats.
     const MutableBytes bytes = memory_.view(burst.address, kBeat, false);
     load_words(port_.r_data, bytes.data(), bytes.size());
-    port_.r_resp = bytes.empty() ? kDecodeError : 0;
+    const std::uint8_t response = failure(false);
+    port_.r_resp = bytes.empty() ? kDecodeError : response;
     port_.r_last = burst.left == 1;
     burst.address += kBeat;
     --burst.left;
@@ -138,14 +150,14 @@ class AxiSlave {
   void write(std::uint64_t now) {
     Burst& burst = writes_.front();
     const std::uint64_t strobe = port_.w_strb;
-    if (strobe != 0) {
+    if (strobe != 0 && burst.response == 0) {
       const MutableBytes bytes = memory_.view(burst.address, kBeat, true);
       const bool all =
           bytes.size() == kBeat || (bytes.size() < kBeat && strobe >> bytes.size() == 0);
       if (all) {
         store_words(bytes.data(), port_.w_data, strobe);
       } else {
-        burst.failed = true;
+        burst.response = kDecodeError;
       }
     }
     burst.address += kBeat;
@@ -160,7 +172,9 @@ class AxiSlave {
   const std::uint32_t latency_;
   Willing willing_;
   std::deque<Burst> reads_, writes_, answers_;
-  unsigned silent_ = 0;  // channels
+  unsigned silent_ = 0;         // channels
+  std::uint32_t fail_[2] = {};  // to be read, to be written, until it fails
+  std::uint8_t failure_ = 0;
   bool took_r_ = false, took_b_ = false;
 };
 

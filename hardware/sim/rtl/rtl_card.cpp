@@ -114,11 +114,21 @@ class VerilatedCard final : public RtlCard {
     top_->snoop_valid_i = 0;
   }
   void silence(Bus bus, unsigned channels) override {
-    if (bus == Bus::host) {
-      host_.silence(channels);
-    } else {
-      device_.silence(channels);
-    }
+    at(bus, [&](auto& slave) { slave.silence(channels); });
+  }
+  void fail(Bus bus, bool writing, std::uint32_t nth, Response response) override {
+    at(bus, [&](auto& slave) {
+      slave.fail(writing, nth, static_cast<std::uint8_t>(response));
+    });
+  }
+  bool unfailed(Bus bus) override {
+    bool still = false;
+    at(bus, [&](auto& slave) {
+      still = slave.fails();
+      slave.fail(false, 0, 0);
+      slave.fail(true, 0, 0);
+    });
+    return still;
   }
   std::uint64_t cycles() const override { return now_; }
   std::uint64_t first_host_read() override { return std::exchange(first_read_, 0); }
@@ -129,6 +139,15 @@ class VerilatedCard final : public RtlCard {
     context.randReset(2);
     context.randSeed(static_cast<int>(options.seed % 0x7fffffff) + 1);
     return std::make_unique<Vrtl_card>(&context);
+  }
+
+  template <class Use>
+  void at(Bus bus, const Use& use) {
+    if (bus == Bus::host) {
+      use(host_);
+    } else {
+      use(device_);
+    }
   }
 
   void start() {

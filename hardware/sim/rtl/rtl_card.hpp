@@ -26,11 +26,18 @@ inline constexpr unsigned kReadAddress = 1, kReadData = 2, kWriteAddress = 4,
                           kWriteData = 8, kAnswer = 16, kAll = 31;
 }
 
+enum class Response : std::uint8_t { slave_error = 2, decode_error = 3 };
+
 class RtlCard : public Card {
  public:
   // Until it is told otherwise, nothing passes on these channels of a bus any more, but
   // for what was offered before.
   virtual void silence(Bus bus, unsigned channels) = 0;
+  // The nth beat that is read on a bus, or burst that is written, from now on is answered
+  // with that, and not written.
+  virtual void fail(Bus bus, bool writing, std::uint32_t nth, Response response) = 0;
+  // Whether that is still to come; it is no more afterwards.
+  virtual bool unfailed(Bus bus) = 0;
   // Cycles that were simulated.
   virtual std::uint64_t cycles() const = 0;
   // Cycles in which an address of host memory was first offered, since this was last
