@@ -1,6 +1,9 @@
 // cxlspeckv/prefetcher.h: what the engine says of its sessions.
 #include <algorithm>
+#include <array>
 #include <cstring>
+
+#include "cxlspeckv/trace_recorder.hpp"
 
 #include "capi/capi.hpp"
 
@@ -9,6 +12,7 @@ using namespace speckv::capi;
 
 struct speckv_prefetcher {
   Use of_store, of_completions;
+  EnvironmentRecorder recorder{};
   std::unique_ptr<Prefetcher> prefetcher{};
 };
 
@@ -69,6 +73,14 @@ Status read(const speckv_request_options& given, RequestFacts& out) {
   return {};
 }
 
+// The store's texts are not terminated.
+void say_for_store(void* context, LogLevel level, std::string_view text) {
+  const auto& store = *static_cast<const speckv_store*>(context);
+  std::array<char, 512> copy{};
+  std::memcpy(copy.data(), text.data(), std::min(text.size(), copy.size() - 1));
+  store.log(store.log_context, static_cast<std::uint32_t>(level), copy.data());
+}
+
 speckv_prefetch_source source_of(const PrefetchStats::Source& s) {
   return {s.chunks, s.displaced, s.staged, s.useful,
           s.late,   s.wasted,    s.unread, s.pauses};
@@ -89,9 +101,14 @@ speckv_status speckv_prefetcher_create(speckv_store* store,
     auto made = std::make_unique<speckv_prefetcher>(speckv_prefetcher{
         Use(store->users),
         given.completions == nullptr ? Use() : Use(given.completions->users)});
+    wanted.requests = &made->recorder;
+    const auto layout = static_cast<std::size_t>(wanted.layout);
     auto opened = Prefetcher::create(*store->store, std::move(wanted));
     if (!opened) return opened.error();
     made->prefetcher = *std::move(opened);
+    made->recorder.start(
+        store->store->layouts()[layout].tokens,
+        store->log == nullptr ? LogSink{} : LogSink{say_for_store, store});
     *prefetcher = made.release();
     return {};
   });

@@ -39,11 +39,14 @@ struct Arguments {
   std::string trace{}, format{}, part = "all", tiers{}, policy = "lru";
   std::uint64_t block_tokens = 512, seed = 7, kv_bytes = 131072;
   double window = 21600, longest = 1e6, share = 1, warm_up = 0.2;
+  std::vector<std::string> command{};  // to run
+  std::uint64_t vocabulary = 4096;
 };
 
 struct Option {
-  using Member = std::variant<bool Arguments::*, std::uint64_t Arguments::*,
-                              double Arguments::*, std::string Arguments::*>;
+  using Member =
+      std::variant<bool Arguments::*, std::uint64_t Arguments::*, double Arguments::*,
+                   std::string Arguments::*, std::vector<std::string> Arguments::*>;
   const char* name;   // "--json"; or "NAME", which has its place instead
   const char* value;  // what stands for its value in the help; "": it has none
   const char* help;
@@ -80,6 +83,7 @@ int bench(const Arguments& arguments);
 int config(const Arguments& arguments);
 int reset(const Arguments& arguments);
 int trace(const Arguments& arguments);
+int train(const Arguments& arguments);
 int generate(const Arguments& arguments);
 
 // Says what went wrong, and returns the exit status for it.

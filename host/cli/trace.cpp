@@ -118,6 +118,11 @@ Result<trace::Trace> recorded(const Arguments& arguments, std::uint64_t seed) {
 }
 
 int trace(const Arguments& arguments) {
+  if (arguments.action == "record") return record_trace(arguments);
+  const char* const wrong = !arguments.command.empty() ? "only record runs a command"
+                            : arguments.trace.empty()  ? "--trace: the recording"
+                                                       : nullptr;
+  if (wrong != nullptr) return fail(Status(Code::invalid_argument, wrong));
   if (arguments.action == "compare") return compare_trace(arguments);
   if (arguments.action != "info" && arguments.action != "convert")
     return replay_trace(arguments);

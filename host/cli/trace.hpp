@@ -18,6 +18,7 @@ Result<std::string> contents(const std::string& name);
 // invalid_argument: what is in it.
 Result<trace::Trace> recorded(const Arguments& arguments, std::uint64_t seed);
 
+int record_trace(const Arguments& arguments);   // what a command's prefetchers are told
 int replay_trace(const Arguments& arguments);   // replay and oracle
 int compare_trace(const Arguments& arguments);  // every policy, over seeds
 

@@ -10,10 +10,12 @@
 
 namespace speckv::trace {
 
+inline constexpr std::uint64_t kLargestBlock = (std::uint64_t{1} << 63) - 1;
+
 // Appends to `out`; false: not such a text, or more than `most` numbers.
 inline bool read_ranges(std::string_view text, std::size_t most,
                         std::vector<std::uint64_t>& out) {
-  constexpr std::uint64_t kLargest = 0xFFFFFFFF;
+  constexpr std::uint64_t kLargest = kLargestBlock;
   if (text == "-") return true;
   Words ranges(text, ',');
   while (!ranges.done()) {

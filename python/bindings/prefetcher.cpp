@@ -5,6 +5,8 @@
 
 #include <pybind11/stl.h>
 
+#include "cxlspeckv/trace_recorder.hpp"
+
 #include "store.hpp"
 
 namespace speckv::python {
@@ -13,15 +15,22 @@ namespace {
 class Stager final : public ChildOf {
  public:
   Stager(std::shared_ptr<Store> store, PrefetchOptions options)
-      : ChildOf(std::move(store)),
-        prefetcher_(value_of(
-            unlocked([&] { return Prefetcher::create(*open_->store, options); }))) {}
+      : ChildOf(std::move(store)) {
+    options.requests = &recorder_;
+    prefetcher_ =
+        value_of(unlocked([&] { return Prefetcher::create(*open_->store, options); }));
+    const auto layout = static_cast<std::size_t>(options.layout);
+    recorder_.start(open_->store->layouts()[layout].tokens, {&Callback::log, &warn_});
+  }
   ~Stager() override { end(); }
 
   void end() noexcept override {
     SharedStore open = std::move(open_);
     std::shared_ptr<Prefetcher> last = std::move(prefetcher_);
-    unlocked([&] { last.reset(); });
+    unlocked([&] {
+      last.reset();
+      recorder_.end();
+    });
   }
 
   // Runs `body` without the GIL. Raises once it has ended.
@@ -40,6 +49,10 @@ class Stager final : public ChildOf {
   }
 
  private:
+  Callback warn_{py::cpp_function([](int, const std::string& text) {
+    py::module_::import("warnings").attr("warn")(text);
+  })};
+  EnvironmentRecorder recorder_{};
   std::shared_ptr<Prefetcher> prefetcher_;
 };
 

@@ -351,10 +351,14 @@ Result<std::unique_ptr<Prefetcher>> Prefetcher::create(BlockStore& store,
 
 Status Prefetcher::finished(std::uint64_t session, std::span<const BlockKey> chain,
                             const RequestFacts& facts) {
+  if (RequestSink* const sink = impl_->requests(); sink != nullptr)
+    sink->finished(session, chain, facts);
   return guarded(
       [&] { return impl_->off() ? Status() : impl_->finished(session, chain, facts); });
 }
 Status Prefetcher::arrived(std::uint64_t session) {
+  if (RequestSink* const sink = impl_->requests(); sink != nullptr)
+    sink->arrived(session);
   return guarded([&] { return impl_->off() ? Status() : impl_->arrived(session); });
 }
 Status Prefetcher::hint(std::uint64_t session, double eta, double confidence) {
@@ -362,6 +366,7 @@ Status Prefetcher::hint(std::uint64_t session, double eta, double confidence) {
       [&] { return impl_->off() ? Status() : impl_->hint(session, eta, confidence); });
 }
 Status Prefetcher::ended(std::uint64_t session) {
+  if (RequestSink* const sink = impl_->requests(); sink != nullptr) sink->ended(session);
   return guarded([&] { return impl_->off() ? Status() : impl_->ended(session); });
 }
 std::chrono::nanoseconds Prefetcher::advance() {

@@ -23,6 +23,7 @@ struct Prefetcher::Impl {
   ~Impl();
 
   bool off() const noexcept { return !options_.learned && !options_.hinted; }
+  RequestSink* requests() const noexcept { return options_.requests; }
   Status finished(std::uint64_t id, std::span<const BlockKey> chain,
                   const RequestFacts& facts) SPECKV_EXCLUDES(mutex_);
   Status arrived(std::uint64_t id) SPECKV_EXCLUDES(mutex_);

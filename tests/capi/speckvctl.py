@@ -90,7 +90,7 @@ def help_names_every_command():
 
 
 COMMANDS = ("list", "info", "health", "stats", "top", "step", "hot", "evict", "prefetch", "share",
-            "weights", "telemetry", "monitor", "selftest", "bench", "config", "reset", "trace", "generate")
+            "weights", "telemetry", "monitor", "selftest", "bench", "config", "reset", "trace", "train", "generate")
 
 
 def list_tells_devices_and_io_uring():
@@ -269,6 +269,41 @@ def traces_are_read_told_and_converted(folder):
     call("trace", "info", "--trace", folder / "none", status=1)
 
 
+def a_command_is_recorded(folder):
+    into, words = folder / "recorded.txt", ["--", hold_store, f"shm:/speckvctl-record-{os.getpid()}"]
+    told = call("trace", "record", "--output", into, "--json", *words)
+    assert told.startswith("ready\n"), told
+    assert document(told[6:])["requests"] == 2 and document(told[6:])["exit_status"] == 0
+    info = ask("trace", "info", "--trace", into)
+    assert (info["requests"], info["sessions"], info["blocks"], info["reused_accesses"]) == (2, 1, 8, 4), info
+    call("trace", "record", "--output", into, *words, status=2)  # it is there
+    for more in (["--output", folder / "none"], words, ["--output", folder / "none", "--"]):
+        call("trace", "record", *more, status=2)
+    call("trace", "record", "--output", folder / "none", "--", "true", status=1)
+    call("trace", "record", "--output", folder / "none", "--", folder / "nothing", status=1)
+    call("trace", "info", "--trace", into, "--", "true", status=2)
+    assert not (folder / "none").exists()
+
+
+def an_lstm_is_trained_and_told_beside_its_rivals(folder):
+    source, weights = folder / "ring.txt", folder / "weights.bin"
+    lines = [f"R {i * 1000} -1 {i} 16 1 - 0 0 {','.join(str((i + n) % 6) for n in range(10))}" for i in range(30)]
+    source.write_text("\n".join(["speckv-trace 1 16", *lines, ""]), encoding="utf-8")
+    on = ["--trace", source, "--output", weights]
+    told = ask("train", *on, "--count", "40")
+    assert told["vocabulary"] == 7 and told["unknown_blocks"] == 0 and told["judged_blocks"] % 9 == 0, told
+    assert told["right_lstm"] > told["right_unigram"] and told["right_ngram5"] > 0.9, told
+    assert weights.stat().st_size == told["bytes"] and weights.read_bytes()[:8] == b"SPKVLSTM"
+    before = weights.read_bytes()
+    assert ask("train", *on, "--count", "40") == told and weights.read_bytes() == before
+    for more in (["--vocabulary", "1"], ["--vocabulary", "40000"], ["--count", "0"], ["--format", "none"]):
+        call("train", *on, *more, status=2)
+    source.write_text("speckv-trace 1 16\n" + "\n".join(lines[:1]), encoding="utf-8")
+    call("train", *on, status=2)  # one session cannot be divided
+    assert weights.read_bytes() == before
+    call("train", "--trace", source, "--output", folder / "none" / "weights", status=1)
+
+
 NODE = """name = "n"
 [[tier]]
 name = "top"
@@ -343,7 +378,8 @@ with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as te
                   watching_ends_after_its_count,
                   an_engine_takes_steps_and_weights_and_knows_no_blocks,
                   bench_measures_what_keeps_nothing, what_is_no_card_has_no_configuration,
-                  traces_are_read_told_and_converted,
+                  traces_are_read_told_and_converted, a_command_is_recorded,
+                  an_lstm_is_trained_and_told_beside_its_rivals,
                   traces_are_replayed_and_policies_compared, what_is_generated_is_the_table, the_exporters_unit_is_a_command_that_works,
                   selftest_passes_on_every_device):
         print(" ", claim.__name__, flush=True)

@@ -126,3 +126,13 @@ def test_calls_after_close_are_refused(tiers, below):
                      lambda it=it: it.finished(1, below)):
             with pytest.raises(kv.InvalidArgument, match="closed"):
                 call()
+
+
+def test_the_environment_asks_for_a_recording(tiers, below, monkeypatch, tmp_path):
+    into = tmp_path / "trace"
+    monkeypatch.setenv("CXLSPECKV_TRACE", str(into))
+    with kv.Prefetcher(tiers) as prefetcher:
+        prefetcher.finished(1, below)
+        with pytest.warns(UserWarning, match="cannot make"):
+            kv.Prefetcher(tiers).close()
+    assert into.read_text().count("\nR ") == 1

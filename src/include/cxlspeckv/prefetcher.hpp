@@ -26,6 +26,26 @@
 
 namespace speckv {
 
+// What is known of a request, for the predictor; zeros and false are fine.
+struct RequestFacts {
+  std::uint32_t input_tokens = 0, output_tokens = 0;
+  bool brings_tool_result = false;  // its input ends with what a tool answered
+  bool stops_for_tool = false;      // it stopped so that a tool is called
+  bool calls_tool = false;          // its output holds a call, whatever it stopped for
+  bool sub_agent = false;           // it belongs to an agent that another agent started
+};
+
+// Told of requests as a Prefetcher is, before it does anything, even if it is off.
+// Any thread.
+class RequestSink {
+ public:
+  virtual ~RequestSink() = default;
+  virtual void arrived(std::uint64_t session) noexcept = 0;
+  virtual void finished(std::uint64_t session, std::span<const BlockKey> chain,
+                        const RequestFacts& facts) noexcept = 0;
+  virtual void ended(std::uint64_t session) noexcept = 0;
+};
+
 struct PrefetchOptions {
   // Who is listened to. Neither: it is off, keeps nothing and does nothing. What is
   // learned wastes most of what it stages where sessions return at odd times, so it must
@@ -50,16 +70,8 @@ struct PrefetchOptions {
   Clock* clock = nullptr;  // nullptr: steady_clock()
   // Told of each chunk: call advance() then, but not from its notify.
   CompletionQueue* completions = nullptr;
-  std::uint64_t tag = 0;  // repeated there
-};
-
-// What is known of a request, for the predictor; zeros and false are fine.
-struct RequestFacts {
-  std::uint32_t input_tokens = 0, output_tokens = 0;
-  bool brings_tool_result = false;  // its input ends with what a tool answered
-  bool stops_for_tool = false;      // it stopped so that a tool is called
-  bool calls_tool = false;          // its output holds a call, whatever it stopped for
-  bool sub_agent = false;           // it belongs to an agent that another agent started
+  std::uint64_t tag = 0;            // repeated there
+  RequestSink* requests = nullptr;  // outlives the prefetcher
 };
 
 struct PrefetchStats {
