@@ -80,6 +80,13 @@ TEST_F(Csr, SaysWhatItIs) {
   EXPECT_EQ(read(csr::kVersion), std::uint32_t{engine::kContractMajor} << 16);
   EXPECT_EQ(read(csr::kLimits), 64U | 12U << 8 | 64U << 16);
   EXPECT_EQ(read(csr::kRegions), 4096U);
+  EXPECT_EQ(read64(csr::kMemoryBytes), 0x123456789000U);
+  // As tests/rtl/CMakeLists.txt sets the parameters.
+  EXPECT_EQ(read64(csr::kFeatures), 5U);
+  EXPECT_EQ(read64(csr::kCodecs), 22U);
+  EXPECT_EQ(read64(csr::kBufferBytes), 65536U);
+  EXPECT_EQ(read(csr::kMaxLength), 1048576U);
+  EXPECT_EQ(read(csr::kMaxLayer), 32768U);
 }
 
 // What a driver can write without any queue reads back as the model's, whatever the
