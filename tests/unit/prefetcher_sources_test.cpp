@@ -8,7 +8,6 @@ namespace speckv {
 namespace {
 
 using test::kBlock;
-using test::key_of;
 using test::kFrame;
 using test::Live;
 

@@ -48,6 +48,7 @@ class Recording : public testing::Test {
     return read.ok() ? *std::move(read) : trace::Trace{};
   }
 
+ public:
   std::string path;
   test::ManualClock clock;
 };
