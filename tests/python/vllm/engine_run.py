@@ -37,6 +37,11 @@ def damage(path, every):
             file.write(bytes([text[start + 5000] ^ 1]))
 
 
+def cut(path):
+    """What is read from the file afterwards is an error of the device."""
+    os.truncate(path, 0)
+
+
 def meet(fifo, side):
     """Waits for the other engine: opening a FIFO takes two."""
     with open(fifo, {"first": "w", "second": "r"}[side], encoding="utf-8"):
@@ -56,7 +61,8 @@ def wait_for_death(fifo):
         assert words.read(), "it ended otherwise"
 
 
-ACTIONS = {"damage": damage, "meet": meet, "flush": wait_for_flush, "death": wait_for_death}
+ACTIONS = {"damage": damage, "cut": cut, "meet": meet, "flush": wait_for_flush,
+           "death": wait_for_death}
 
 
 def metrics_of():

@@ -107,7 +107,8 @@ def test_same_tokens_cold_warm_after_a_kill_a_restart_and_damage(engine, tmp_pat
     # the pool as its only tier, so that every load reads what will be damaged.
     cxlspeckv.remove_store(str(path))
     rounds = [WARM, {"prompts": [3]}, {"prompts": PROMPTS, "salt": "another tenant"},
-              {"prompts": PROMPTS, "before": [["damage", str(path), 2]]}, WARM]
+              {"prompts": PROMPTS, "before": [["damage", str(path), 2]]}, WARM,
+              {"prompts": PROMPTS, "before": [["cut", str(path)]]}]
     again = engine(rounds, stock(tiers[1:]), **SMALL).finished()
     check(again, rounds, right)
     # All that was flushed is found, and of the rest at most what was stored.
@@ -116,6 +117,8 @@ def test_same_tokens_cold_warm_after_a_kill_a_restart_and_damage(engine, tmp_pat
     assert again["rounds"][2]["cached"] == [0, 0, 0]  # a salt never crosses
     assert sum(again["rounds"][3]["cached"]) < sum(whole_blocks(again["rounds"][3]))
     assert counted(again, "vllm:cxlspeckv_tier_integrity_failures") > 0
+    assert counted(again, "vllm:cxlspeckv_tier_io_errors") > 0
+    assert again["rounds"][5]["cached"] == [0, 0, 0]
     assert counted(again, "vllm:cxlspeckv_hit_blocks") > 0
 
 
