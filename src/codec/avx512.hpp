@@ -35,6 +35,18 @@ SPECKV_AVX512_INLINE __m512 widen(__m256i x) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
 }
 
+// To bf16 in the upper halves of words, below which anything is, to nearest even. Within
+// kLeastScale and kMostScale nothing is too large.
+SPECKV_AVX512_INLINE __m512i rounded_bf16(__m512 x) {
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  return _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+}
+// The low halves of one register's words and the others' as the high ones.
+SPECKV_AVX512_INLINE __m512i pairs_of(__m512i even, __m512i odd) {
+  return _mm512_mask_mov_epi16(even, 0xAAAAAAAA, odd);
+}
+
 // Rounds to nearest even; what is too large becomes the largest finite value.
 template <class F>
 SPECKV_AVX512_INLINE __m256i narrow(__m512 x) {
@@ -43,13 +55,8 @@ SPECKV_AVX512_INLINE __m256i narrow(__m512 x) {
     x = _mm512_min_ps(x, most);
     x = _mm512_max_ps(x, _mm512_sub_ps(_mm512_setzero_ps(), most));
     return _mm512_cvtps_ph(x, kNearest);
-  } else {  // within kLeastScale and kMostScale nothing is too large
-    const __m512i bits = _mm512_castps_si512(x);
-    const __m512i odd =
-        _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i rounded =
-        _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+  } else {
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded_bf16(x), 16));
   }
 }
 
@@ -60,6 +67,27 @@ SPECKV_AVX512_INLINE __m256i narrow_up(__m512 x) {
   const __m512i bits =
       _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0xFFFF));
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
+}
+
+// Of two registers the floats at even and at odd places.
+SPECKV_AVX512_INLINE __m512 even_of(__m512 low, __m512 high) {
+  return _mm512_permutex2var_ps(
+      low, _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0),
+      high);
+}
+SPECKV_AVX512_INLINE __m512 odd_of(__m512 low, __m512 high) {
+  return _mm512_permutex2var_ps(
+      low, _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1),
+      high);
+}
+
+// The least of 32 unsigned words.
+SPECKV_AVX512_INLINE int lowest(__m512i x) {
+  const __m256i a =
+      _mm256_min_epu16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+  const __m128i b =
+      _mm_min_epu16(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  return _mm_extract_epi16(_mm_minpos_epu16(b), 0);
 }
 
 // Whether a scale needs the definition.

@@ -85,7 +85,7 @@ struct HxLoops {
 namespace codec_detail {
 extern const HxLoops kHxScalarF16, kHxScalarBf16;
 #if defined(__x86_64__)
-extern const HxLoops kHxAvx512F16, kHxAvx512Bf16;
+extern const HxLoops kHxAvx2F16, kHxAvx2Bf16, kHxAvx512F16, kHxAvx512Bf16;
 #endif
 }  // namespace codec_detail
 

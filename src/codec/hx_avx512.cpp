@@ -3,61 +3,12 @@
 
 #if defined(__x86_64__)
 
-#include <cstdlib>
-#include <cstring>
-
-#include "codec/hx_unit.hpp"
-
 namespace speckv {
 namespace {
 
 using namespace hx512;
 
-// A unit whose head is sound, with its words where reading too far does no harm.
-struct Reader {
-  const std::byte* plain_of_unit;  // the unit itself
-  std::byte* to;
-  hx::Head head;
-  Stream in;
-  const std::byte* words_end;
-  const std::byte* end;
-  std::uint8_t table[HxShape::kMostChannels];
-  std::int32_t offset[HxShape::kMostChannels];
-  alignas(64) std::byte words[HxShape::kMostSlot + kBeyond];
-};
-
-// Whether floats give the definition's results, and only escapes can pass kMostSteps.
-template <class F>
-bool is_usual(const HxShape& shape, const std::byte* unit,
-              const hx::Head& head) noexcept {
-  constexpr std::int32_t kMostMean = HxShape::kMostSteps - 16 * 16;  // of raw 4
-  std::int32_t least = head.log;
-  for (std::uint32_t t = 0; !shape.keys && t < shape.tokens; ++t)
-    least = std::min(least, hx::log_of(shape, unit, head.log, t));
-  std::int32_t most = 0;
-  for (std::uint32_t c = 0; head.wide && c < shape.channels; ++c)
-    most = std::max(most, std::abs(hx::mean_of(shape, unit, true, c)));
-  return are_usual_steps<F>(least, head.log) && most <= kMostMean;
-}
-
-void open(const HxShape& shape, const HxUnit& unit, Reader& reader) noexcept {
-  const std::byte* const at = unit.encoded.data();
-  reader.plain_of_unit = at;
-  reader.to = unit.plain;
-  const std::uint64_t words = 2 * reader.head.word_count,
-                      escapes = 2 * reader.head.escapes;
-  std::memcpy(reader.words, at + reader.head.words, words + escapes);
-  std::memset(reader.words + words + escapes, 0, kBeyond);
-  reader.in.word = reader.words;
-  reader.in.escape = reader.words_end = reader.words + words;
-  reader.end = reader.words_end + escapes;
-  const Codes* const all = codes();
-  for (std::uint32_t c = 0; c < shape.channels; ++c) {
-    const std::uint32_t table = hx::table_of(shape, at, c);
-    reader.table[c] = static_cast<std::uint8_t>(table);
-    reader.offset[c] = hx::mean_of(shape, at, reader.head.wide, c) - all[table].bias;
-  }
-}
+using Reader = hx::Reader<Stream>;
 
 // The next number of each lane plus the channel's mean, within kMostSteps. `offset`: the
 // mean less the table's bias.
@@ -92,7 +43,7 @@ SPECKV_VBMI bool decode_side_by_side(const HxShape& shape, Reader* readers,
       alignas(64) float steps[kLanes] = {};
       for (std::uint32_t i = 0; i < tokens; ++i)
         steps[i] = as_float(log_scale::power64(
-            hx::log_of(shape, readers[u].plain_of_unit, readers[u].head.log, first + i)));
+            hx::log_of(shape, readers[u].encoded, readers[u].head.log, first + i)));
       step[u] = _mm512_load_ps(steps);
     }
     for (std::uint32_t c = 0; c < shape.channels; c += kStep) {
@@ -113,8 +64,7 @@ SPECKV_VBMI bool decode_side_by_side(const HxShape& shape, Reader* readers,
 #pragma GCC unroll 4
       for (std::uint32_t u = 0; u < units; ++u) {
         readers[u].in = in[u];
-        if (in[u].word > readers[u].words_end || in[u].escape > readers[u].end)
-          return false;
+        if (!hx::is_within(readers[u])) return false;
         __m512i rows[kLanes];
         turn_rows(values[u], rows);
 #pragma GCC unroll 16
@@ -126,9 +76,7 @@ SPECKV_VBMI bool decode_side_by_side(const HxShape& shape, Reader* readers,
       }
     }
   }
-  return std::all_of(readers, readers + units, [](const Reader& reader) {
-    return reader.in.word == reader.words_end && reader.in.escape == reader.end;
-  });
+  return std::all_of(readers, readers + units, hx::is_at_end<Reader>);
 }
 
 template <class F, bool small>
@@ -149,15 +97,15 @@ bool decode(const HxShape& shape, std::span<const HxUnit> units, bool stream) no
   for (std::size_t u = 0; u < units.size(); ++u) {
     const HxUnit& unit = units[u];
     if (!hx::read_head(shape, unit.encoded, readers[u].head)) return false;
-    usual = usual && is_usual<F>(shape, unit.encoded.data(), readers[u].head);
+    usual = usual && hx::is_usual<F>(shape, unit.encoded.data(), readers[u].head);
   }
   if (!usual) return hx::decode_units<F>(shape, units, stream);
   for (std::size_t u = 0; u < units.size(); ++u) {
-    open(shape, units[u], readers[u]);
+    hx::open(shape, units[u], readers[u]);
     stream = may_stream(stream, units[u].plain, shape.stride);
   }
   const bool small = std::all_of(readers, readers + units.size(), [](const Reader& r) {
-    return r.head.log < kSmallSteps;
+    return r.head.log < hx::kSmallSteps;
   });
   const std::span<Reader> all(readers, units.size());
   return small ? decode_all<F, true>(shape, all, stream)

@@ -47,6 +47,7 @@ class Encoder {
                     [this](std::int32_t log) noexcept { return fits(log); }))
       return unusual_ ? Outcome::unusual : Outcome::not_finite;
     if (unusual_) return Outcome::unusual;
+    if (!counted_) count_words();
     hx::write_parameters(shape_, {log_, wide_, words_, escapes_, table_, mean_, gain_},
                          unit_);
     std::byte* const words = unit_.data() + shape_.words(wide_);
@@ -109,7 +110,7 @@ class Encoder {
     }
   }
 
-  // Quantises by the step, chooses the tables, and counts.
+  // Quantises by the step, chooses the tables, and counts, where that is in doubt.
   SPECKV_VBMI bool fits(std::int32_t log) noexcept {
     log_ = log;
     const std::int32_t least = log - 4 * std::int32_t{most_gain_};
@@ -124,12 +125,14 @@ class Encoder {
     std::uint32_t size[HxShape::kMostChannels];
     for (std::uint32_t c = 0; c < shape_.channels; ++c)
       size[c] = quantise(c, inverse);
-    std::uint64_t cost = 0;
-    for (std::uint32_t c = 0; c < shape_.channels; ++c)
-      cost += choose_table(c, size[c]);
-    if (shape_.words(wide_) + cost / 8 > shape_.slot) return false;
-    count_words(cost);
-    return shape_.words(wide_) + 2 * (words_ + escapes_) <= shape_.slot;
+    cost_ = 0;
+    for (std::uint32_t c = 0; c < shape_.channels; ++c) {
+      cost_ += choose_table(c, size[c]);
+      if (shape_.words(wide_) + cost_ / 8 > shape_.slot) return false;
+    }
+    counted_ = is_in_doubt(cost_, shape_.words(wide_), shape_.slot);
+    if (counted_) count_words();
+    return !counted_ || shape_.words(wide_) + 2 * (words_ + escapes_) <= shape_.slot;
   }
 
   // Means in steps, rounded half up: rt::mean_steps64() in binary64, where all but the
@@ -245,7 +248,7 @@ class Encoder {
   // How many words the lanes take as a decoder asks for them: before a number it needs as
   // many as hold what is taken and the table's longest code. Each number takes a bit at
   // least, so that the last few decide.
-  void count_words(std::uint64_t cost) noexcept {
+  void count_words() noexcept {
     alignas(64) std::uint16_t lengths[HxShape::kMostTokens + 32];
     find_lengths(lengths);
     std::uint64_t taken = 0;
@@ -266,7 +269,7 @@ class Encoder {
       }
       words_ += static_cast<std::uint32_t>(need + 15) / 16;
     }
-    escapes_ = (cost - taken) / 16;
+    escapes_ = (cost_ - taken) / 16;
   }
   const HxShape& shape_;
   const std::byte* plain_;
@@ -276,9 +279,9 @@ class Encoder {
   // Of each 32 columns, those that have a token.
   __mmask32 masks_[HxShape::kMostTokens / 32];
   Sums sums_;
-  bool unusual_ = false, wide_ = false;
+  bool unusual_ = false, wide_ = false, counted_ = false;
   std::int32_t log_ = 0, tokens_log_ = 0;
-  std::uint64_t words_ = 0, escapes_ = 0;
+  std::uint64_t cost_ = 0, words_ = 0, escapes_ = 0;
   std::uint8_t most_gain_ = 0;
   std::uint8_t gain_[HxShape::kMostTokens];
   std::uint8_t table_[HxShape::kMostChannels];

@@ -64,6 +64,14 @@ inline std::uint32_t symbol_at(const Costs& table, std::int32_t x) noexcept {
 // Of a lane's last numbers so many decide what it needs: more than a code has bits.
 inline constexpr std::uint32_t kDeciding = 12;
 
+// Whether words must be counted to know if they fit the slot, or numbers of `cost` bits
+// do in any case: a lane takes less than 16 + 10 bits more than its codes have, to fill a
+// word, and for what a decoder reads ahead.
+inline bool is_in_doubt(std::uint64_t cost, std::uint64_t first,
+                        std::uint64_t slot) noexcept {
+  return first + (cost + 26 * kLanes) / 8 > slot;
+}
+
 // log_scale::log2_of() without its loop. REQUIRES: value > 0.
 SPECKV_VBMI_INLINE std::int32_t log2_of(std::uint64_t value) {
   alignas(64) static constexpr std::int32_t kSteps[16] = {

@@ -9,10 +9,11 @@
 
 #include <array>
 
+#include "codec/hx_reader.hpp"
+
 namespace speckv::hx512 {
 
-constexpr std::uint32_t kStep = 32;  // channels that are finished at once
-constexpr std::uint64_t kBeyond = kStep * kLanes * 2;  // bytes they can take too many
+using hx::kStep;
 
 // A code table as vectors take it: by the next 7 bits the symbol, and above it the
 // length.
@@ -124,15 +125,6 @@ SPECKV_VBMI_INLINE __m256i value_of(__m512i n, __m512 step) {
   if constexpr (kIsF16<F> && small) return _mm512_cvtps_ph(x, kNearest);
   return narrow<F>(x);
 }
-
-// Where every result but zero is a normal binary32 number, and not zero in F, for steps
-// of 2^(least / 64) to 2^(most / 64).
-template <class F>
-constexpr bool are_usual_steps(std::int32_t least, std::int32_t most) noexcept {
-  return most < 6400 && least >= std::max(-7200, 64 * (F::kLeast + 1));
-}
-// ... and not too large for F16 either: 2^13 * 2^3 is.
-constexpr std::int32_t kSmallSteps = 64 * 3;
 
 }  // namespace speckv::hx512
 

@@ -115,7 +115,7 @@ struct HxpLoops {
 namespace codec_detail {
 extern const HxpLoops kHxpScalarF16, kHxpScalarBf16;
 #if defined(__x86_64__)
-extern const HxpLoops kHxpAvx512F16, kHxpAvx512Bf16;
+extern const HxpLoops kHxpAvx2F16, kHxpAvx2Bf16, kHxpAvx512F16, kHxpAvx512Bf16;
 #endif
 }  // namespace codec_detail
 

@@ -4,11 +4,8 @@
 
 #if defined(__x86_64__)
 
-#include <cstring>
-#include <utility>
-
 #include "codec/hx_stream_avx512.hpp"
-#include "codec/hxp_unit.hpp"
+#include "codec/hxp_reader.hpp"
 
 namespace speckv {
 namespace {
@@ -59,123 +56,38 @@ class ClassTables {
   __m512i most_, raw_;
 };
 
-// A unit whose head is sound, with its words where reading too far does no harm.
-struct Reader {
-  const std::byte* encoded;
-  std::byte* to;
-  hxp::Head head;
-  Stream in;
-  const std::byte* words_end;
-  const std::byte* end;
-  std::uint16_t order[HxShape::kMostTokens];
-  std::uint8_t table[kMostChannels];
-  std::int32_t offset[kMostChannels];  // where values are on average, unturned
-  // Of the gains that occur: steps and their inverses by channel; V's means in steps.
-  alignas(64) float step[HxpShape::kGains][kMostChannels];
-  alignas(64) float inverse[HxpShape::kGains][kMostChannels];
-  alignas(64) std::int16_t mean[HxpShape::kGains][kMostChannels];
-  alignas(64)
-      std::byte words[HxShape::kMostValues / 8192 * ModelProfile::kMostSlot + kBeyond];
-  // Of the tokens that are being decoded: classes by lane, and who has each; K's means.
-  bool alike;
-  alignas(64) std::int32_t class_of[kLanes];
-  __mmask16 of_class[kClasses];
-  alignas(64) std::int16_t mean_of[kLanes][kMostChannels];
-};
-
-struct Range {
-  std::int32_t least, most;
-};
-Range steps_of_unit(const HxpShape& shape, const HxpPlace& place,
-                    const hxp::Head& head) noexcept {
-  Range steps{INT32_MAX, INT32_MIN}, gains{INT32_MAX, INT32_MIN};
-  const auto widen = [](Range& range, std::int32_t x) noexcept {
-    range = {std::min(range.least, x), std::max(range.most, x)};
-  };
-  for (std::uint32_t c = 0; c < shape.channels; ++c)
-    widen(steps, place.block.profile.step(place.head, c));
-  for (std::uint32_t t = 0; t < shape.tokens; ++t)
-    widen(gains, head.gain[t]);
-  return {hxp::log_of(head.log, steps.least, static_cast<std::uint32_t>(gains.most)),
-          hxp::log_of(head.log, steps.most, static_cast<std::uint32_t>(gains.least))};
-}
-
-// V's are the same for all tokens of a gain.
-SPECKV_VBMI void find_means(const std::int32_t* offset, std::uint32_t channels,
-                            const float* inverse, std::int16_t* mean) noexcept {
-  for (std::uint32_t c = 0; c < channels; c += 8)
-    _mm_store_si128(
-        reinterpret_cast<__m128i*>(mean + c),
-        _mm256_cvtepi32_epi16(steps_of(whole(offset + c), wide(inverse + c))));
-}
-SPECKV_VBMI void find_means(const Waves& waves, std::uint32_t token,
-                            const std::int32_t* offset, std::uint32_t channels,
-                            const float* inverse, std::int16_t* mean) noexcept {
-  const std::uint32_t pairs = waves.pairs;
-  for (std::uint32_t i = 0; i < pairs; i += 8) {
-    const Turned at = turned(offset, waves, token, i);
-    const __m256i low = steps_of(at.low, wide(inverse + i)),
-                  high = steps_of(at.high, wide(inverse + pairs + i));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(mean + i), _mm256_cvtepi32_epi16(low));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(mean + pairs + i),
-                     _mm256_cvtepi32_epi16(high));
-  }
-  find_means(offset + std::size_t{2} * pairs, channels - 2 * pairs,
-             inverse + std::size_t{2} * pairs, mean + std::size_t{2} * pairs);
-}
-
-SPECKV_VBMI void open(const HxpShape& shape, const HxpPlace& place, const HxpUnit& unit,
-                      Reader& reader) noexcept {
-  const hxp::Head& head = reader.head;
-  reader.encoded = unit.encoded.data();
-  reader.to = unit.plain;
-  const std::uint64_t words = 2 * head.words, escapes = 2 * head.escapes;
-  std::memcpy(reader.words, reader.encoded + shape.words(), words + escapes);
-  std::memset(reader.words + words + escapes, 0, kBeyond);
-  reader.in.held = reader.in.count = _mm512_setzero_si512();
-  reader.in.word = reader.words;
-  reader.in.escape = reader.words_end = reader.words + words;
-  reader.end = reader.words_end + escapes;
-  hxp::sort_tokens(std::span(head.rank).first(shape.tokens), HxpShape::kGains,
-                   reader.order);
-  const hxp::Offsets offsets(place.block.profile, place.head);
-  std::copy_n(offsets.means(), shape.channels, reader.offset);
-  alignas(64) std::int32_t step[kMostChannels];
-  for (std::uint32_t c = 0; c < shape.channels; ++c) {
-    reader.table[c] = static_cast<std::uint8_t>(hxp::table_of(shape, reader.encoded, c));
-    step[c] = 4 * place.block.profile.step(place.head, c);
-  }
-  bool known[HxpShape::kGains] = {};
-  for (std::uint32_t t = 0; t < shape.tokens; ++t) {
-    const std::uint32_t gain = head.gain[t];
-    if (std::exchange(known[gain], true)) continue;
-    const __m512i log = _mm512_set1_epi32(hxp::log_of(head.log, 0, gain));
-    for (std::uint32_t c = 0; c < shape.channels; c += kLanes) {
-      const __m512i at = _mm512_add_epi32(log, _mm512_load_si512(step + c));
-      _mm512_store_ps(reader.step[gain] + c, power_of(at));
-      _mm512_store_ps(reader.inverse[gain] + c, inverse_of(at));
+// What hxp::open() and begin() compute by vectors.
+struct Rows {
+  SPECKV_VBMI static void steps(std::int32_t log, const std::int32_t* by,
+                                std::uint32_t channels, float* step,
+                                float* inverse) noexcept {
+    for (std::uint32_t c = 0; c < channels; c += kLanes) {
+      const __m512i at =
+          _mm512_add_epi32(_mm512_set1_epi32(log), _mm512_loadu_si512(by + c));
+      _mm512_storeu_ps(step + c, power_of(at));
+      _mm512_storeu_ps(inverse + c, inverse_of(at));
     }
-    if (!shape.keys)
-      find_means(reader.offset, shape.channels, reader.inverse[gain], reader.mean[gain]);
   }
-}
-
-// What the next tokens need.
-SPECKV_VBMI void begin(const HxpShape& shape, const Waves* waves, std::uint32_t first,
-                       std::uint32_t tokens, Reader& reader) noexcept {
-  std::fill_n(reader.of_class, kClasses, __mmask16{0});
-  std::fill_n(reader.class_of, kLanes, 0);
-  for (std::uint32_t i = 0; i < tokens; ++i) {
-    const std::uint32_t t = reader.order[first + i];
-    const std::uint32_t v = reader.head.class_of(shape, first + i, t);
-    reader.class_of[i] = static_cast<std::int32_t>(v);
-    reader.of_class[v] = static_cast<__mmask16>(reader.of_class[v] | 1U << i);
-    if (waves != nullptr)
-      find_means(*waves, t, reader.offset, shape.channels,
-                 reader.inverse[reader.head.gain[t]], reader.mean_of[i]);
+  SPECKV_VBMI static void means(const std::int32_t* offset, std::uint32_t channels,
+                                const float* inverse, std::int16_t* mean) noexcept {
+    for (std::uint32_t c = 0; c < channels; c += 8)
+      store(mean + c, steps_of(whole(offset + c), wide(inverse + c)));
   }
-  reader.alike = reader.of_class[reader.class_of[0]] == first_lanes(tokens);
-}
+  // Of the first `pairs` and as many more.
+  SPECKV_VBMI static void turned_means(const Waves& waves, std::uint32_t token,
+                                       const std::int32_t* offset, const float* inverse,
+                                       std::int16_t* mean) noexcept {
+    for (std::uint32_t i = 0; i < waves.pairs; i += 8) {
+      const Turned at = turned(offset, waves, token, i);
+      store(mean + i, steps_of(at.low, wide(inverse + i)));
+      store(mean + waves.pairs + i, steps_of(at.high, wide(inverse + waves.pairs + i)));
+    }
+  }
+  SPECKV_VBMI_INLINE static void store(std::int16_t* to, __m256i x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtepi32_epi16(x));
+  }
+};
+using Reader = hxp::Reader<Stream>;
 
 // A number of each lane. `alike`: all have the same class.
 template <bool alike>
@@ -244,7 +156,7 @@ SPECKV_VBMI bool decode_tokens(const HxpShape& shape, Reader* readers,
     for (std::uint32_t u = 0; u < units; ++u) {
       Reader& reader = readers[u];
       reader.in = in[u];
-      if (in[u].word > reader.words_end || in[u].escape > reader.end) return false;
+      if (!hx::is_within(reader)) return false;
       __m512i rows[kLanes];
       turn_rows(numbers[u], rows);
 #pragma GCC unroll 16
@@ -263,26 +175,26 @@ SPECKV_VBMI bool decode_tokens(const HxpShape& shape, Reader* readers,
 }
 
 template <class F, bool small, std::uint32_t units>
-bool decode_side_by_side(const HxpShape& shape, Reader* readers, const Waves* waves,
-                         bool stream) noexcept {
+SPECKV_VBMI bool decode_side_by_side(const HxpShape& shape, Reader* readers,
+                                     const Waves& waves, bool stream) noexcept {
+  for (std::uint32_t u = 0; u < units; ++u)
+    readers[u].in.held = readers[u].in.count = _mm512_setzero_si512();
   for (std::uint32_t first = 0; first < shape.tokens; first += kLanes) {
     const std::uint32_t tokens = std::min(kLanes, shape.tokens - first);
     bool alike = true;
     for (std::uint32_t u = 0; u < units; ++u) {
-      begin(shape, waves, first, tokens, readers[u]);
+      hxp::begin<Rows>(shape, waves, first, tokens, readers[u]);
       alike = alike && readers[u].alike;
     }
     const auto decode = alike ? decode_tokens<F, small, true, units>
                               : decode_tokens<F, small, false, units>;
     if (!decode(shape, readers, first, tokens, stream)) return false;
   }
-  return std::all_of(readers, readers + units, [](const Reader& reader) {
-    return reader.in.word == reader.words_end && reader.in.escape == reader.end;
-  });
+  return std::all_of(readers, readers + units, hx::is_at_end<Reader>);
 }
 
 template <class F, bool small>
-bool decode_all(const HxpShape& shape, std::span<Reader> readers, const Waves* waves,
+bool decode_all(const HxpShape& shape, std::span<Reader> readers, const Waves& waves,
                 bool stream) noexcept {
   if (readers.size() == 4)
     return decode_side_by_side<F, small, 4>(shape, readers.data(), waves, stream);
@@ -297,25 +209,24 @@ bool decode(const HxpShape& shape, const HxpBlock& block, std::span<const HxpUni
             bool stream) noexcept {
   // NOLINTNEXTLINE(clang-analyzer-optin.*): open() fills what is read
   Reader readers[HxpLoops::kMostUnits];
-  bool usual = is_usable() && has_whole_turns(block.profile), small = true;
+  bool usual = is_usable() && hxp::has_whole_turns(block.profile), small = true;
   for (std::size_t u = 0; u < units.size(); ++u) {
     const HxpPlace place{block, units[u].head};
     if (!hxp::read_head(shape, place, units[u].encoded, readers[u].head)) return false;
-    const Range steps = steps_of_unit(shape, place, readers[u].head);
-    usual = usual && are_usual_steps<F>(steps.least, steps.most);
-    small = small && steps.most < kSmallSteps;
+    const hxp::Range steps = hxp::steps_of_unit(shape, place, readers[u].head);
+    usual = usual && hx::are_usual_steps<F>(steps.least, steps.most);
+    small = small && steps.most < hx::kSmallSteps;
   }
   if (!usual) return hxp::decode_units<F>(shape, block, units, stream);
   Waves waves;
-  if (shape.keys) waves.fill(block, shape.tokens);
+  if (shape.keys) fill(block, shape.tokens, waves);
   for (std::size_t u = 0; u < units.size(); ++u) {
-    open(shape, {block, units[u].head}, units[u], readers[u]);
+    hxp::open<Rows>(shape, {block, units[u].head}, units[u], readers[u]);
     stream = may_stream(stream, units[u].plain, shape.stride);
   }
-  const Waves* const turns = shape.keys ? &waves : nullptr;
   const std::span<Reader> all(readers, units.size());
-  return small ? decode_all<F, true>(shape, all, turns, stream)
-               : decode_all<F, !kIsF16<F>>(shape, all, turns, stream);
+  return small ? decode_all<F, true>(shape, all, waves, stream)
+               : decode_all<F, !kIsF16<F>>(shape, all, waves, stream);
 }
 
 }  // namespace

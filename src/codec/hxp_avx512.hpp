@@ -6,33 +6,18 @@
 
 #if defined(__x86_64__)
 
-#include "codec/hxp_offsets.hpp"
-#include "codec/log_scale.hpp"
+#include "codec/hxp_waves.hpp"
 
 namespace speckv::hxp512 {
 
 using namespace hx512;
-
-constexpr std::uint32_t kMostChannels = 256;
+using hxp::kMostChannels;
+using hxp::Waves;
 
 // As HxpLoops::encode.
 template <class F>
 bool encode(const HxpShape& shape, const HxpPlace& place, const std::byte* plain,
             const std::byte* other, MutableBytes unit, hxp::Scratch& scratch) noexcept;
-
-// By the 64ths of an octave: log_scale::power64() and inverse64() of 0 to 63.
-struct Octave {
-  alignas(64) std::uint16_t power[64], inverse[64];
-};
-constexpr Octave octave() noexcept {
-  Octave made{};
-  for (int i = 0; i < 64; ++i) {
-    made.power[i] = static_cast<std::uint16_t>(log_scale::power64(i).significand);
-    made.inverse[i] = static_cast<std::uint16_t>(log_scale::inverse64(i).significand);
-  }
-  return made;
-}
-inline constexpr Octave kOctave = octave();
 
 SPECKV_VBMI_INLINE __m512i significands(const std::uint16_t* table, __m512i log) {
   constexpr __mmask32 kLowHalves = 0x55555555;
@@ -46,7 +31,7 @@ SPECKV_VBMI_INLINE __m512 power_of(__m512i log) {
       _mm512_add_epi32(_mm512_srai_epi32(log, 6), _mm512_set1_epi32(kBias));
   return _mm512_castsi512_ps(
       _mm512_add_epi32(_mm512_slli_epi32(exponent, 23),
-                       _mm512_slli_epi32(significands(kOctave.power, log), 13)));
+                       _mm512_slli_epi32(significands(hxp::kOctave.power, log), 13)));
 }
 SPECKV_VBMI_INLINE __m512 inverse_of(__m512i log) {
   constexpr int kBias = 127 - 1 - 1;
@@ -54,7 +39,7 @@ SPECKV_VBMI_INLINE __m512 inverse_of(__m512i log) {
       _mm512_sub_epi32(_mm512_set1_epi32(kBias), _mm512_srai_epi32(log, 6));
   return _mm512_castsi512_ps(
       _mm512_add_epi32(_mm512_slli_epi32(exponent, 23),
-                       _mm512_slli_epi32(significands(kOctave.inverse, log), 11)));
+                       _mm512_slli_epi32(significands(hxp::kOctave.inverse, log), 11)));
 }
 
 // hxp::steps_of() for eight offsets: exact but for quotients that round to 0.
@@ -77,23 +62,10 @@ SPECKV_VBMI_INLINE __m512d wide(const float* from) {
   return _mm512_cvtps_pd(_mm256_loadu_ps(from));
 }
 
-// Sines by 1024ths of a turn, times 2^kSineBits and 2^10, and below that the way to the
-// next.
-constexpr std::array<std::int32_t, 1024> waves() noexcept {
-  std::array<std::int32_t, 1024> made{};
-  for (std::uint32_t i = 0; i < made.size(); ++i) {
-    const std::int32_t low = hxp::offsets_detail::sine_at(i),
-                       way = hxp::offsets_detail::sine_at(i + 1) - low;
-    made[i] = low * 1024 + (way & 1023);
-  }
-  return made;
-}
-alignas(64) inline constexpr std::array<std::int32_t, 1024> kWaves = waves();
-
 // hxp::sine(), as a float between -1 and 1.
 SPECKV_VBMI_INLINE __m512 sine(__m512i phase) {
   const __m512i entry =
-      _mm512_i32gather_epi32(_mm512_srli_epi32(phase, 22), kWaves.data(), 4);
+      _mm512_i32gather_epi32(_mm512_srli_epi32(phase, 22), hxp::kWaves.data(), 4);
   const __m512i way = _mm512_srai_epi32(_mm512_slli_epi32(entry, 22), 22);
   const __m512i within =
       _mm512_and_si512(_mm512_srli_epi32(phase, 6), _mm512_set1_epi32(0xFFFF));
@@ -104,36 +76,22 @@ SPECKV_VBMI_INLINE __m512 sine(__m512i phase) {
                        _mm512_set1_ps(1.0F / (1 << hxp::kSineBits)));
 }
 
-// Cosines and sines of a block's positions, for K: of each token as many pairs as vectors
-// take at once.
-struct Waves {
-  static constexpr std::uint32_t kMost = HxShape::kMostValues / 2;
-  std::uint32_t pairs = 0;
-  alignas(64) float cosine[kMost + kLanes], sine[kMost + kLanes];
-
-  SPECKV_VBMI void fill(const HxpBlock& block, std::uint32_t tokens) noexcept {
-    pairs = block.profile.shape().pairs;
-    alignas(64) std::uint32_t frequency[kMostChannels / 2 + kLanes] = {};
-    for (std::uint32_t i = 0; i < pairs; ++i)
-      frequency[i] = block.profile.frequency(i);
-    for (std::uint32_t t = 0; t < tokens; ++t) {
-      const __m512i position =
-          _mm512_set1_epi32(static_cast<std::int32_t>(block.first_position + t));
-      for (std::uint32_t i = 0; i < pairs; i += kLanes) {
-        const __m512i phase =
-            _mm512_mullo_epi32(position, _mm512_load_si512(frequency + i));
-        const __m512i quarter = _mm512_set1_epi32(1 << 30);
-        _mm512_storeu_ps(cosine + t * pairs + i,
-                         hxp512::sine(_mm512_add_epi32(phase, quarter)));
-        _mm512_storeu_ps(sine + t * pairs + i, hxp512::sine(phase));
-      }
+SPECKV_VBMI inline void fill(const HxpBlock& block, std::uint32_t tokens,
+                             Waves& waves) noexcept {
+  alignas(64) std::uint32_t frequency[Waves::kMostPairs];
+  waves.take(block.profile, frequency);
+  for (std::uint32_t t = 0; t < tokens; ++t) {
+    const __m512i position =
+        _mm512_set1_epi32(static_cast<std::int32_t>(block.first_position + t));
+    for (std::uint32_t i = 0; i < waves.pairs; i += kLanes) {
+      const __m512i phase =
+          _mm512_mullo_epi32(position, _mm512_load_si512(frequency + i));
+      const __m512i quarter = _mm512_set1_epi32(1 << 30);
+      _mm512_storeu_ps(waves.cosine + t * waves.pairs + i,
+                       sine(_mm512_add_epi32(phase, quarter)));
+      _mm512_storeu_ps(waves.sine + t * waves.pairs + i, sine(phase));
     }
   }
-};
-
-// Whether vectors can turn them: whole ones of the pairs.
-inline bool has_whole_turns(const ModelProfile& profile) noexcept {
-  return profile.shape().pairs % 8 == 0;
 }
 
 // hxp::Offsets::at() of a token of K: eight pairs, of the channels `mean` and

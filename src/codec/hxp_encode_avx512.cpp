@@ -139,7 +139,7 @@ class Encoder {
     const std::int32_t* const mean = offsets.means();
     std::copy_n(mean, shape_.channels, mean_);
     const std::uint32_t pairs = shape_.keys ? place_.block.profile.shape().pairs : 0;
-    if (shape_.keys) s_.waves.fill(place_.block, shape_.tokens);
+    if (shape_.keys) fill(place_.block, shape_.tokens, s_.waves);
     for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
       for (std::uint32_t i = 0; i < pairs; i += 8) {
         const Turned both = turned(mean, s_.waves, t, i);
@@ -287,9 +287,7 @@ class Encoder {
       cost_ += choose_table(c, size);
       if (shape_.words() + cost_ / 8 > unit_.size()) return false;
     }
-    // A lane has less than 16 + 10 bits more than it needs: a word, and what a decoder
-    // reads ahead.
-    counted_ = shape_.words() + (cost_ + 26 * kLanes) / 8 > unit_.size();
+    counted_ = is_in_doubt(cost_, shape_.words(), unit_.size());
     if (counted_) count_words();
     return !counted_ || shape_.words() + 2 * (words_ + escapes_) <= unit_.size();
   }
@@ -463,7 +461,7 @@ class Encoder {
 template <class F>
 bool encode(const HxpShape& shape, const HxpPlace& place, const std::byte* plain,
             const std::byte* other, MutableBytes unit, hxp::Scratch& scratch) noexcept {
-  if (is_usable() && has_whole_turns(place.block.profile)) {
+  if (is_usable() && hxp::has_whole_turns(place.block.profile)) {
     using Outcome = typename Encoder<F>::Outcome;
     const Outcome outcome = Encoder<F>(shape, place, plain, unit, scratch).run(other);
     if (outcome != Outcome::unusual) return outcome == Outcome::done;

@@ -7,8 +7,8 @@
 #include "codec/hxp.hpp"
 
 #if defined(__x86_64__)
-#include "codec/hxp_avx512.hpp"
 #include "codec/hx_words_avx512.hpp"
+#include "codec/hxp_waves.hpp"
 #endif
 
 namespace speckv::hxp {
@@ -21,7 +21,7 @@ struct Scratch {
 #if defined(__x86_64__)
   // Vectors have whole registers of places: [channel][columns]
   static constexpr std::size_t kMostColumns = std::size_t{2} * HxShape::kMostValues;
-  hxp512::Waves waves;
+  Waves waves;
   alignas(64) std::uint16_t bits[kMostColumns];
   alignas(64) std::int32_t turned[kMostColumns];  // offsets
   alignas(64) std::int16_t numbers[kMostColumns];

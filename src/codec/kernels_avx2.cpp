@@ -1,77 +1,20 @@
 // The lossy codecs on AVX2 and F16C: 8 or 16 channels at a time, the definition's bits.
 // Scales and zeros are computed by the definition, a group at a time.
-#include "codec/kernels_float.hpp"
+#include "codec/avx2.hpp"
 
 #if defined(__x86_64__)
 
 #include <algorithm>
 #include <cstring>
 
-#include <immintrin.h>
-
 #include "base/endian.hpp"
 #include "codec/kvq4_floats.hpp"
-
-#define SPECKV_AVX2 __attribute__((target("avx2,f16c")))
-// Functions of another target set cannot be inlined, so these are always of this one.
-#define SPECKV_AVX2_INLINE SPECKV_AVX2 __attribute__((always_inline)) inline
 
 namespace speckv {
 namespace {
 
 using namespace number;
-using namespace codec_detail;
-
-constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-constexpr std::uint32_t kLanes = 16;  // channels that are worked on together
-
-SPECKV_AVX2_INLINE __m128i load8(const std::byte* from) {
-  return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
-}
-SPECKV_AVX2_INLINE __m128i load16(const std::byte* from) {
-  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-}
-SPECKV_AVX2_INLINE void store16(std::byte* to, __m128i x) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), x);
-}
-
-// ---- 16-bit formats, eight at a time
-// ---------------------------------------------------
-
-template <class F>
-SPECKV_AVX2_INLINE __m256 widen(__m128i x) {
-  if constexpr (kIsF16<F>) return _mm256_cvtph_ps(x);
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
-}
-
-// Rounds to nearest even; what is too large becomes the largest finite value.
-template <class F>
-SPECKV_AVX2_INLINE __m128i narrow(__m256 x) {
-  if constexpr (kIsF16<F>) {
-    x = _mm256_min_ps(x, _mm256_set1_ps(65504.0F));
-    return _mm256_cvtps_ph(_mm256_max_ps(x, _mm256_set1_ps(-65504.0F)), kNearest);
-  } else {  // within kLeastScale and kMostScale nothing is too large
-    const __m256i bits = _mm256_castps_si256(x);
-    const __m256i odd =
-        _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i up = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF));
-    const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, up), 16);
-    return _mm_packus_epi32(_mm256_castsi256_si128(rounded),
-                            _mm256_extracti128_si256(rounded, 1));
-  }
-}
-
-// Eight values times an inverse, to the nearest whole number.
-template <class F>
-SPECKV_AVX2_INLINE __m256i whole(__m128i plain, __m256 inverse) {
-  const __m256 x = _mm256_mul_ps(widen<F>(plain), inverse);
-  return _mm256_cvttps_epi32(_mm256_round_ps(x, kNearest));
-}
-
-// Two times eight lanes to sixteen words in order, saturated as signed ones.
-SPECKV_AVX2_INLINE __m256i words(__m256i low, __m256i high) {
-  return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
-}
+using namespace avx2;
 
 // ---- kvq4
 // --------------------------------------------------------------------------------
@@ -315,8 +258,8 @@ constexpr CodecLoops kLoops{
     decode_row<F>,
     settle,
     kIsF16<F> ? &codec_detail::kRtAvx2F16 : &codec_detail::kRtAvx2Bf16,
-    kIsF16<F> ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16,
-    kIsF16<F> ? &codec_detail::kHxpScalarF16 : &codec_detail::kHxpScalarBf16};
+    kIsF16<F> ? &codec_detail::kHxAvx2F16 : &codec_detail::kHxAvx2Bf16,
+    kIsF16<F> ? &codec_detail::kHxpAvx2F16 : &codec_detail::kHxpAvx2Bf16};
 
 bool usable() noexcept {
   return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0 &&

@@ -1,0 +1,276 @@
+// Decoding hxp with AVX2: numbers as of hx, a token a lane; means and steps by rows,
+// whose channels lie side by side. Encoding as the definition says.
+#include "codec/hx_stream_avx2.hpp"
+
+#if defined(__x86_64__)
+
+#include "codec/hxp_reader.hpp"
+
+namespace speckv {
+namespace {
+
+using namespace hx256;
+using hxp::Waves;
+
+constexpr std::uint32_t kClasses = HxpShape::kClasses;
+
+SPECKV_AVX2_INLINE __m256d whole(const std::int32_t* from) {
+  return _mm256_cvtepi32_pd(load16(reinterpret_cast<const std::byte*>(from)));
+}
+SPECKV_AVX2_INLINE __m256d wide(const float* from) {
+  return _mm256_cvtps_pd(_mm_loadu_ps(from));
+}
+SPECKV_AVX2_INLINE __m256d halves_up(__m256d x) {
+  return _mm256_floor_pd(_mm256_add_pd(x, _mm256_set1_pd(0.5)));
+}
+// hxp::steps_of() for four offsets: exact but for quotients that round to 0.
+SPECKV_AVX2_INLINE __m128i steps_of(__m256d offset, __m256d inverse) {
+  constexpr double kMost = HxShape::kMostSteps;
+  const __m256d scale = _mm256_set1_pd(1.0 / (1 << hxp::kOffsetBits));
+  __m256d n = halves_up(_mm256_mul_pd(offset, _mm256_mul_pd(inverse, scale)));
+  n = _mm256_min_pd(n, _mm256_set1_pd(kMost));
+  return _mm256_cvtpd_epi32(_mm256_max_pd(n, _mm256_set1_pd(-kMost)));
+}
+// hxp::sine(), as a float between -1 and 1.
+SPECKV_AVX2_INLINE __m256 sine(__m256i phase) {
+  const __m256i entry =
+      _mm256_i32gather_epi32(hxp::kWaves.data(), _mm256_srli_epi32(phase, 22), 4);
+  const __m256i way = _mm256_srai_epi32(_mm256_slli_epi32(entry, 22), 22);
+  const __m256i within =
+      _mm256_and_si256(_mm256_srli_epi32(phase, 6), _mm256_set1_epi32(0xFFFF));
+  const __m256i rise = _mm256_srai_epi32(
+      _mm256_add_epi32(_mm256_mullo_epi32(way, within), _mm256_set1_epi32(1 << 15)), 16);
+  const __m256i n = _mm256_add_epi32(_mm256_srai_epi32(entry, 10), rise);
+  return _mm256_mul_ps(_mm256_cvtepi32_ps(n),
+                       _mm256_set1_ps(1.0F / (1 << hxp::kSineBits)));
+}
+SPECKV_AVX2 void fill(const HxpBlock& block, std::uint32_t tokens,
+                      Waves& waves) noexcept {
+  alignas(32) std::uint32_t frequency[Waves::kMostPairs];
+  waves.take(block.profile, frequency);
+  for (std::uint32_t t = 0; t < tokens; ++t) {
+    const __m256i position =
+        _mm256_set1_epi32(static_cast<std::int32_t>(block.first_position + t));
+    for (std::uint32_t i = 0; i < waves.pairs; i += 8) {
+      const __m256i phase = _mm256_mullo_epi32(
+          position, _mm256_load_si256(reinterpret_cast<const __m256i*>(frequency + i)));
+      const __m256i quarter = _mm256_set1_epi32(1 << 30);
+      _mm256_storeu_ps(waves.cosine + t * waves.pairs + i,
+                       sine(_mm256_add_epi32(phase, quarter)));
+      _mm256_storeu_ps(waves.sine + t * waves.pairs + i, sine(phase));
+    }
+  }
+}
+
+// What hxp::open() and begin() compute by vectors.
+struct Rows {
+  SPECKV_AVX2_INLINE static __m256i significand(const std::uint16_t* table, __m256i log) {
+    const __m256i index = _mm256_and_si256(log, _mm256_set1_epi32(63));
+    return _mm256_and_si256(
+        _mm256_i32gather_epi32(reinterpret_cast<const int*>(table), index, 2),
+        _mm256_set1_epi32(0xFFFF));
+  }
+  // As floats, exactly: the significands' own highest bits count one in the exponents.
+  SPECKV_AVX2 static void steps(std::int32_t log, const std::int32_t* by,
+                                std::uint32_t channels, float* step,
+                                float* inverse) noexcept {
+    for (std::uint32_t c = 0; c < channels; c += 8) {
+      const __m256i at =
+          _mm256_add_epi32(_mm256_set1_epi32(log),
+                           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(by + c)));
+      const __m256i octave = _mm256_srai_epi32(at, 6);
+      const __m256i power = _mm256_add_epi32(octave, _mm256_set1_epi32(127 - 1));
+      const __m256i below = _mm256_sub_epi32(_mm256_set1_epi32(127 - 2), octave);
+      store(step + c, power, _mm256_slli_epi32(significand(hxp::kOctave.power, at), 13));
+      store(inverse + c, below,
+            _mm256_slli_epi32(significand(hxp::kOctave.inverse, at), 11));
+    }
+  }
+  SPECKV_AVX2_INLINE static void store(float* to, __m256i exponent, __m256i fraction) {
+    _mm256_storeu_ps(to, _mm256_castsi256_ps(_mm256_add_epi32(
+                             _mm256_slli_epi32(exponent, 23), fraction)));
+  }
+  SPECKV_AVX2 static void means(const std::int32_t* offset, std::uint32_t channels,
+                                const float* inverse, std::int16_t* mean) noexcept {
+    for (std::uint32_t c = 0; c < channels; c += 4)
+      store(mean + c, steps_of(whole(offset + c), wide(inverse + c)));
+  }
+  // hxp::Offsets::at(), of the first `pairs` and as many more.
+  SPECKV_AVX2 static void turned_means(const Waves& waves, std::uint32_t token,
+                                       const std::int32_t* offset, const float* inverse,
+                                       std::int16_t* mean) noexcept {
+    const std::uint32_t pairs = waves.pairs;
+    for (std::uint32_t i = 0; i < pairs; i += 4) {
+      const __m256d a = whole(offset + i), b = whole(offset + pairs + i);
+      const __m256d c = wide(waves.cosine + token * pairs + i),
+                    s = wide(waves.sine + token * pairs + i);
+      const __m256d low =
+          halves_up(_mm256_sub_pd(_mm256_mul_pd(a, c), _mm256_mul_pd(b, s)));
+      const __m256d high =
+          halves_up(_mm256_add_pd(_mm256_mul_pd(b, c), _mm256_mul_pd(a, s)));
+      store(mean + i, steps_of(low, wide(inverse + i)));
+      store(mean + pairs + i, steps_of(high, wide(inverse + pairs + i)));
+    }
+  }
+  SPECKV_AVX2_INLINE static void store(std::int16_t* to, __m128i x) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packs_epi32(x, x));
+  }
+};
+
+using Reader = hxp::Reader<Stream>;
+
+SPECKV_AVX2_INLINE Lanes lanes_of(std::uint32_t mask) {
+  const __m256i all = _mm256_set1_epi32(static_cast<std::int32_t>(mask));
+  const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i upper = _mm256_slli_epi32(bit, 8);
+  return {{_mm256_cmpeq_epi32(_mm256_and_si256(all, bit), bit),
+           _mm256_cmpeq_epi32(_mm256_and_si256(all, upper), upper)}};
+}
+SPECKV_AVX2_INLINE void choose(const Lanes& lanes, const Lanes& from, Lanes& to) {
+  for (std::size_t h = 0; h < 2; ++h)
+    to.half[h] =
+        _mm256_or_si256(to.half[h], _mm256_and_si256(lanes.half[h], from.half[h]));
+}
+
+// A number of each lane. `alike`: all have the same class.
+template <bool alike>
+SPECKV_AVX2_INLINE Lanes read(const Decoding& by, std::uint32_t c, const Lanes& lanes,
+                              Reader& reader) {
+  const auto codes_of = [&](std::uint32_t v) -> const Codes& {
+    return by.codes[hxp::table_for(reader.table[c], reader.head.offset[v])];
+  };
+  Lanes most = all_lanes(0), raw = most, entry = most;
+  if constexpr (alike) {
+    const Codes& codes = codes_of(static_cast<std::uint32_t>(reader.class_of[0]));
+    raw = all_lanes(codes.raw);
+    refill(by, all_lanes(codes.most), lanes, reader.in);
+    entry = entries_of(codes, reader.in.held);
+  } else {
+    for (std::uint32_t v = 0; v < kClasses; ++v) {
+      const Lanes mine = lanes_of(reader.of_class[v]);
+      choose(mine, all_lanes(codes_of(v).most), most);
+      choose(mine, all_lanes(codes_of(v).raw), raw);
+    }
+    refill(by, most, lanes, reader.in);
+    for (std::uint32_t v = 0; v < kClasses; ++v) {
+      if (reader.of_class[v] != 0)
+        choose(lanes_of(reader.of_class[v]), entries_of(codes_of(v), reader.in.held),
+               entry);
+    }
+  }
+  Lanes offset;
+  for (std::size_t h = 0; h < 2; ++h)
+    offset.half[h] = _mm256_sllv_epi32(_mm256_set1_epi32(-std::int32_t{hx::Table::kBias}),
+                                       raw.half[h]);
+  std::uint32_t escaped = 0;
+  Lanes x = take(entry, raw, lanes, offset, reader.in, escaped);
+  if (escaped != 0) [[unlikely]]
+    take_escapes(escaped, 0, x, reader.in);
+  return x;
+}
+
+template <class F>
+SPECKV_AVX2_INLINE void finish(__m128i x, const std::int16_t* mean, const float* step,
+                               std::byte* to) {
+  x = _mm_adds_epi16(x, load16(reinterpret_cast<const std::byte*>(mean)));
+  x = _mm_min_epi16(x, _mm_set1_epi16(HxShape::kMostSteps));
+  x = _mm_max_epi16(x, _mm_set1_epi16(-HxShape::kMostSteps));
+  const __m256 n = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(x));
+  store16(to, narrow<F>(_mm256_mul_ps(n, _mm256_loadu_ps(step))));
+}
+
+// The next tokens of each unit. False: a unit has no more.
+template <class F, bool alike, std::uint32_t units>
+SPECKV_AVX2 bool decode_tokens(const HxpShape& shape, Reader* readers,
+                               std::uint32_t first, std::uint32_t tokens) noexcept {
+  alignas(32) std::uint16_t numbers[units][kStep][kLanes];
+  const Decoding& by = decoding();
+  const Lanes lanes = first_lanes(tokens);
+  for (std::uint32_t c = 0; c < shape.channels; c += kStep) {
+    const std::uint32_t channels = std::min(kStep, shape.channels - c);
+    for (std::uint32_t k = 0; k < channels; ++k) {
+#pragma GCC unroll 4
+      for (std::uint32_t u = 0; u < units; ++u) {
+        const Lanes x = read<alike>(by, c + k, lanes, readers[u]);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(numbers[u][k]),
+                           words(x.half[0], x.half[1]));
+      }
+    }
+    for (std::uint32_t u = 0; u < units; ++u) {
+      const Reader& reader = readers[u];
+      if (!hx::is_within(reader)) return false;
+      const auto write = [&](std::uint32_t i, std::uint32_t k, __m128i x) SPECKV_AVX2 {
+        if (i >= tokens) return;
+        const std::uint32_t t = reader.order[first + i], gain = reader.head.gain[t];
+        const std::int16_t* const mean =
+            shape.keys ? reader.mean_of[i] : reader.mean[gain];
+        finish<F>(x, mean + c + k, reader.step[gain] + c + k,
+                  reader.to + t * shape.stride + 2ULL * (c + k));
+      };
+      for (std::uint32_t k = 0; k < channels; k += 8) {
+        __m256i rows[8];
+        turn_rows(numbers[u] + k, rows);
+#pragma GCC unroll 8
+        for (std::uint32_t i = 0; i < 8; ++i) {
+          write(i, k, _mm256_castsi256_si128(rows[i]));
+          write(8 + i, k, _mm256_extracti128_si256(rows[i], 1));
+        }
+      }
+    }
+  }
+  return true;
+}
+
+template <class F, std::uint32_t units>
+bool decode_side_by_side(const HxpShape& shape, Reader* readers,
+                         const Waves& waves) noexcept {
+  for (std::uint32_t first = 0; first < shape.tokens; first += kLanes) {
+    const std::uint32_t tokens = std::min(kLanes, shape.tokens - first);
+    bool alike = true;
+    for (std::uint32_t u = 0; u < units; ++u) {
+      hxp::begin<Rows>(shape, waves, first, tokens, readers[u]);
+      alike = alike && readers[u].alike;
+    }
+    const auto decode =
+        alike ? decode_tokens<F, true, units> : decode_tokens<F, false, units>;
+    if (!decode(shape, readers, first, tokens)) return false;
+  }
+  return std::all_of(readers, readers + units, hx::is_at_end<Reader>);
+}
+
+template <class F>
+bool decode(const HxpShape& shape, const HxpBlock& block, std::span<const HxpUnit> units,
+            bool stream) noexcept {
+  // NOLINTNEXTLINE(clang-analyzer-optin.*): open() fills what is read
+  Reader readers[HxpLoops::kMostUnits];
+  bool usual = hxp::has_whole_turns(block.profile);
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    const HxpPlace place{block, units[u].head};
+    if (!hxp::read_head(shape, place, units[u].encoded, readers[u].head)) return false;
+    const hxp::Range steps = hxp::steps_of_unit(shape, place, readers[u].head);
+    usual = usual && hx::are_usual_steps<F>(steps.least, steps.most);
+  }
+  if (!usual) return hxp::decode_units<F>(shape, block, units, stream);
+  Waves waves;
+  if (shape.keys) fill(block, shape.tokens, waves);
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    hxp::open<Rows>(shape, {block, units[u].head}, units[u], readers[u]);
+    std::memset(&readers[u].in.held, 0, sizeof readers[u].in.held);
+    std::memset(&readers[u].in.count, 0, sizeof readers[u].in.count);
+  }
+  if (units.size() == 4) return decode_side_by_side<F, 4>(shape, readers, waves);
+  return std::all_of(readers, readers + units.size(), [&](Reader& reader) {
+    return decode_side_by_side<F, 1>(shape, &reader, waves);
+  });
+}
+
+}  // namespace
+
+namespace codec_detail {
+const HxpLoops kHxpAvx2F16{hxp::encode_unit<number::F16>, decode<number::F16>};
+const HxpLoops kHxpAvx2Bf16{hxp::encode_unit<number::Bf16>, decode<number::Bf16>};
+}  // namespace codec_detail
+
+}  // namespace speckv
+
+#endif
