@@ -10,7 +10,6 @@ namespace speckv::hx512 {
 namespace {
 
 using hx::Sums;
-using hx::Table;
 
 template <class F>
 class Encoder {

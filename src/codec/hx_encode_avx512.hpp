@@ -81,7 +81,7 @@ SPECKV_VBMI_INLINE std::int32_t log2_of(std::uint64_t value) {
       log_scale::significand(9),  log_scale::significand(10), log_scale::significand(11),
       log_scale::significand(12), log_scale::significand(13), log_scale::significand(14),
       log_scale::significand(15)};
-  const int octave = static_cast<int>(std::bit_width(value)) - 1;
+  const int octave = static_cast<int>(std::bit_width(value | 1)) - 1;
   const std::uint64_t m =
       value << (63 - octave) >> (63 - log_scale::kBits);  // eleven bits
   const __mmask16 reached = _mm512_cmple_epi32_mask(
