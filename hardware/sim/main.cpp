@@ -70,7 +70,7 @@ int serve(const Options& options) {
   const auto make = [&](MutableBytes at,
                         engine::HostPort& port) -> std::unique_ptr<Card> {
 #ifdef SPECKV_RTL_CARD
-    return rtl_card({.budget = 2000}, at, port);
+    return rtl_card({.budget = 2000, .mapped = true}, at, port);
 #else
     return options.fault == Fault::none ? golden_card(at, port)
                                         : faulty_card(options.fault, at, port);

@@ -67,6 +67,21 @@ TEST_F(Snoop, WhatTheHostWroteIsCopied) {
   }
 }
 
+// As for guests that map the memory: without it the card would give what it was.
+TEST_F(Snoop, WhereStoresAreNotSeenTheCardIsToldOfWhatItRead) {
+  for (const bool mapped : {false, true}) {
+    CardBench bench({.mapped = mapped});
+    bool stale = false;
+    for (int round = 0; round < 100; ++round) {
+      const std::uint64_t at = random_() % 64 * kLine;
+      ASSERT_EQ(bench.serve(prefetch(at, 1 + random_() % (4 * kLine))), Answer::ok);
+      bench.memory()[at + random_() % kLine] ^= std::byte{1};
+      stale |= !reads(bench, at, kLine);
+    }
+    EXPECT_EQ(stale, !mapped);
+  }
+}
+
 // A coded layer that the host replaces by another one.
 TEST_F(Snoop, WhatTheHostWroteIsDecoded) {
   CardBench bench({});

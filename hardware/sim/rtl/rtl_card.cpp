@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include <verilated.h>
 
@@ -45,6 +46,8 @@ Port memory_port(Vrtl_card& t) {
           t.m_b_resp_i};
 }
 
+constexpr std::uint64_t kPage = 4096;
+
 struct HostMemory {
   HostPort* port;
   MutableBytes view(std::uint64_t address, std::uint64_t bytes, bool writing) {
@@ -53,15 +56,19 @@ struct HostMemory {
 };
 struct DeviceMemory {
   MutableBytes memory;
-  MutableBytes view(std::uint64_t address, std::uint64_t bytes, bool) {
+  std::vector<std::uint64_t>* pages_read;  // or null
+  MutableBytes view(std::uint64_t address, std::uint64_t bytes, bool writing) {
     if (address >= memory.size()) return {};
+    const std::uint64_t page = address / kPage;
+    if (pages_read != nullptr && !writing &&
+        (pages_read->empty() || pages_read->back() != page))
+      pages_read->push_back(page);
     return memory.subspan(address,
                           std::min<std::uint64_t>(bytes, memory.size() - address));
   }
 };
 
 constexpr std::uint32_t kTableAddress = 0, kTableData = 8, kTableControl = 12;
-constexpr std::uint64_t kPage = 4096;
 constexpr std::uint32_t kSettling = 100;         // cycles between accesses of a host
 constexpr std::uint32_t kLongest = 100'000'000;  // cycles for one access
 
@@ -73,8 +80,8 @@ class VerilatedCard final : public RtlCard {
         top_(make(options, context_)),
         host_(HostMemory{&port}, host_port(*top_), options.latency, options.stalls,
               options.seed + 1),
-        device_(DeviceMemory{memory}, memory_port(*top_), options.latency, options.stalls,
-                options.seed + 2) {
+        device_(DeviceMemory{memory, options.mapped ? &pages_read_ : nullptr},
+                memory_port(*top_), options.latency, options.stalls, options.seed + 2) {
     Vrtl_card& t = *top_;
     t.memory_bytes_i = memory.size();
     t.l_b_ready_i = t.l_r_ready_i = 1;
@@ -93,6 +100,7 @@ class VerilatedCard final : public RtlCard {
 
   std::uint32_t read32(std::uint32_t offset) override { return access(offset, false, 0); }
   void write32(std::uint32_t offset, std::uint32_t value) override {
+    tell_of_pages_read();
     access(offset, true, value);
     // The host of a real card is far away: before its next access of a register comes,
     // what this one caused has happened. Doorbells follow each other as stores do.
@@ -103,7 +111,7 @@ class VerilatedCard final : public RtlCard {
     return !quiet();
   }
   void reset() override { start(); }
-  bool snoops() const override { return true; }
+  bool snoops() const override { return !options_.mapped; }
   void stored(std::uint64_t address, std::uint64_t length) override {
     for (std::uint64_t line = address / kPage; line <= (address + length - 1) / kPage;
          ++line) {
@@ -173,6 +181,15 @@ class VerilatedCard final : public RtlCard {
     settle(1U << 16);
   }
 
+  void tell_of_pages_read() {
+    std::sort(pages_read_.begin(), pages_read_.end());
+    const auto last = std::unique(pages_read_.begin(), pages_read_.end());
+    pages_read_.erase(last, pages_read_.end());
+    // While it is told, the card goes on, and reads more.
+    for (const std::uint64_t page : std::exchange(pages_read_, {}))
+      stored(page * kPage, kPage);
+  }
+
   bool quiet() const { return top_->quiet_o != 0 && host_.idle() && device_.idle(); }
   void settle(std::uint32_t most) {
     for (; most > 0 && !quiet(); --most)
@@ -222,6 +239,7 @@ class VerilatedCard final : public RtlCard {
 
   const RtlOptions options_;
   HostPort& port_;
+  std::vector<std::uint64_t> pages_read_{};
   VerilatedContext context_;
   std::unique_ptr<Vrtl_card> top_;
   AxiSlave<HostMemory, Port> host_;

@@ -17,6 +17,10 @@ struct RtlOptions {
   std::uint32_t latency = 1;   // cycles from an address to its first data
   bool stalls = false;         // every port at random
   std::uint32_t budget = 400;  // cycles of one run()
+  // Others store to device memory where nobody sees it: before each write of a register
+  // the card is told of all 4 KB that it has read since the last. What was prefetched
+  // before is then read again.
+  bool mapped = false;
 };
 
 // The two buses of the card, and the channels of each, as bits.
@@ -46,7 +50,7 @@ class RtlCard : public Card {
 };
 
 // `memory` (a multiple of 4096 bytes) and `port` outlive it; others may store to `memory`
-// too, if stored() is called.
+// too, if stored() is called or the card is `mapped`.
 std::unique_ptr<RtlCard> rtl_card(const RtlOptions& options, MutableBytes memory,
                                   engine::HostPort& port);
 
