@@ -27,7 +27,6 @@ using test::small_layout;
 struct Case {
   const char* scheme;
   const char* codec;
-  friend void PrintTo(const Case& c, std::ostream* out) { *out << c.scheme << c.codec; }
 };
 
 class DamagedFile : public testing::TestWithParam<Case> {
