@@ -5,17 +5,19 @@
 #include <vector>
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cxlspeckv/open_store.hpp"
 
 #include "store/impl.hpp"
+#include "support/child.hpp"
 #include "support/profiles.hpp"
 #include "support/store_fixture.hpp"
 
 namespace speckv {
 namespace {
+
+using test::Child;
 
 StoreConfig config_of(const std::string& name) {
   StoreConfig config;
@@ -51,42 +53,31 @@ bool has(BlockStore& store, std::uint64_t number) {
   return op.wait().ok() && bytes == test::bytes_of_block(test::small_layout(), number);
 }
 
-// Runs `work` in a child that then ends without any clean-up, as if it were killed.
-template <class Work>
-int in_child(Work&& work) {
-  const pid_t child = fork();
-  if (child == 0) _exit(work());
-  int status = -1;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 TEST_F(SharedStore, a_child_finds_what_its_parent_saved_and_the_reverse) {
+  Child child([this] {
+    auto mine = open_store(config_of(name_));
+    if (!mine) return 1;
+    if (!has(**mine, 1)) return 2;
+    return save(**mine, 2) == Code::ok ? 0 : 3;
+  });
   auto store = open_store(config_of(name_));
   ASSERT_TRUE(store.ok()) << store.error().message();
   ASSERT_EQ(save(**store, 1), Code::ok);
-  EXPECT_EQ(in_child([this] {
-              auto mine = open_store(config_of(name_));
-              if (!mine) return 1;
-              if (!has(**mine, 1)) return 2;
-              return save(**mine, 2) == Code::ok ? 0 : 3;
-            }),
-            0);
+  EXPECT_EQ(child.wait(), 0);
   EXPECT_TRUE(has(**store, 2));
 }
 
 TEST_F(SharedStore, what_the_dead_had_pinned_can_be_evicted_again) {
+  Child child([this] {
+    auto mine = open_store(config_of(name_));
+    if (!mine) return 1;
+    auto pin = (*mine)->pin(test::key_of(1));
+    _exit(pin.ok() && (*mine)->stats(0).pinned > 0 ? 0 : 2);  // with the pin held
+  });
   auto store = open_store(config_of(name_));
   ASSERT_TRUE(store.ok()) << store.error().message();
   ASSERT_EQ(save(**store, 1), Code::ok);
-  EXPECT_EQ(in_child([this] {
-              auto mine = open_store(config_of(name_));
-              if (!mine) return 1;
-              auto pin = (*mine)->pin(test::key_of(1));
-              // Ends with the pin held: _exit() runs no destructor.
-              return pin.ok() && (*mine)->stats(0).pinned > 0 ? 0 : 2;
-            }),
-            0);
+  EXPECT_EQ(child.wait(), 0);
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   while ((*store)->stats(0).pinned > 0 && std::chrono::steady_clock::now() < give_up) {
     std::this_thread::yield();
@@ -95,11 +86,11 @@ TEST_F(SharedStore, what_the_dead_had_pinned_can_be_evicted_again) {
 }
 
 TEST_F(SharedStore, outlives_all_its_processes_until_it_is_removed) {
-  EXPECT_EQ(in_child([this] {
-              auto mine = open_store(config_of(name_));
-              return mine.ok() && save(**mine, 1) == Code::ok ? 0 : 1;
-            }),
-            0);
+  Child child([this] {
+    auto mine = open_store(config_of(name_));
+    return mine.ok() && save(**mine, 1) == Code::ok ? 0 : 1;
+  });
+  EXPECT_EQ(child.wait(), 0);
   {
     auto store = open_store(config_of(name_));
     ASSERT_TRUE(store.ok()) << store.error().message();
@@ -125,20 +116,44 @@ TEST_F(SharedStore, is_the_same_however_its_file_is_spelled) {
   const std::string file = "speckv-spelled-" + std::to_string(getpid());
   StoreConfig config = config_of(folder + file);
   config.tiers.push_back({.device = "file:" + folder + file + "?size=1M"});
+  Child child([&] {
+    config.name = folder + "./" + file;
+    auto other = open_store(config);
+    return other.ok() && has(**other, 1) && (*other)->stats(0).corrupted == 0 ? 0 : 1;
+  });
   auto store = open_store(config);
   ASSERT_TRUE(store.ok()) << store.error().message();
   ASSERT_EQ(save(**store, 1), Code::ok);
-  config.name = folder + "./" + file;
-  EXPECT_EQ(
-      in_child([&] {
-        auto other = open_store(config);
-        return other.ok() && has(**other, 1) && (*other)->stats(0).corrupted == 0 ? 0 : 1;
-      }),
-      0);
+  EXPECT_EQ(child.wait(), 0);
   store->reset();
-  EXPECT_TRUE(remove_store(config.name).ok());
-  EXPECT_FALSE(remove_store(folder + file).ok());
+  EXPECT_TRUE(remove_store(folder + "./" + file).ok());
+  EXPECT_FALSE(remove_store(config.name).ok());
   (void)unlink((folder + file).c_str());
+}
+
+// Opens the store and stays until it is killed, and leaves somebody behind who keeps its
+// files open and the index not, as io_uring does for a process that is gone: until
+// `release` is closed. Says "y" to `answer`, or "n" if there is no store.
+[[noreturn]] void linger(const StoreConfig& config, const std::string& path, int answer,
+                         int release) {
+  const auto mine = open_store(config);
+  std::vector<int> files;
+  for (const auto& fd : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    if (std::filesystem::read_symlink(fd.path(), gone) == path)
+      files.push_back(std::stoi(fd.path().filename().string()));
+  }
+  const char* script = mine.ok() ? "echo y; read none" : "echo n";
+  if (fork() == 0) {  // of a process with threads: nothing here takes a lock
+    for (const int fd : files)
+      (void)dup(fd);  // which exec does not close
+    dup2(release, STDIN_FILENO);
+    dup2(answer, STDOUT_FILENO);
+    execlp("sh", "sh", "-c", script, nullptr);
+    _exit(1);
+  }
+  for (;;)
+    pause();
 }
 
 // Until then a late write of theirs may come, and must not hit what others have there.
@@ -147,37 +162,22 @@ TEST_F(SharedStore, buries_the_dead_when_their_files_are_free_of_their_io) {
       testing::TempDir() + "speckv-drained-" + std::to_string(getpid());
   StoreConfig config = config_of(path);
   config.tiers = {{.device = "file:" + path + "?size=1M"}};
+  int ready[2], held[2];
+  ASSERT_EQ(pipe(ready) | pipe(held), 0);
+  Child child([&] {
+    close(held[1]);
+    linger(config, path, ready[1], held[0]);
+    return 0;
+  });
   auto store = open_store(config);
   ASSERT_TRUE(store.ok()) << store.error().message();
   const auto& mapping = *(*store)->impl().mapping;
-  int ready[2], held[2];
-  ASSERT_EQ(pipe(ready) | pipe(held), 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    auto mine = open_store(config);
-    // Keeps the file open and the index not, as io_uring does for a process that is gone.
-    if (fork() == 0) {
-      std::vector<int> files;
-      for (const auto& fd : std::filesystem::directory_iterator("/proc/self/fd")) {
-        std::error_code gone;
-        if (std::filesystem::read_symlink(fd.path(), gone) == path)
-          files.push_back(std::stoi(fd.path().filename().string()));
-      }
-      for (const int fd : files)
-        (void)dup(fd);  // which exec does not close
-      dup2(held[0], STDIN_FILENO);
-      dup2(ready[1], STDOUT_FILENO);
-      close(held[1]);
-      execlp("sh", "sh", "-c", mine.ok() ? "echo y; read none" : "echo n", nullptr);
-      _exit(1);
-    }
-    while (pause() != 0) {}
-  }
+  child.start();
   char opened = 0;
   ASSERT_EQ(read(ready[0], &opened, 1), 1);
   ASSERT_EQ(opened, 'y');
-  kill(child, SIGKILL);
-  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  kill(child.pid(), SIGKILL);
+  ASSERT_EQ(child.wait(), -1);
   for (const int end : {ready[0], ready[1], held[0]})
     close(end);
   for (int look = 0; look < 100; ++look)
