@@ -50,7 +50,7 @@ class Encoder {
     hx::write_parameters(shape_, {log_, wide_, words_, escapes_, table_, mean_, gain_},
                          unit_);
     std::byte* const words = unit_.data() + shape_.words(wide_);
-    write_words({shape_.tokens, shape_.channels, columns_, x_}, words, words_, coded_,
+    write_words(numbers(), words, words_, coded_,
                 [this](std::uint32_t /*group*/, std::uint32_t c, LaneTable* of) {
                   of[0] = {&costs_[table_[c]], 0xFFFF};
                   return 1U;
@@ -244,32 +244,20 @@ class Encoder {
     }
   }
 
-  // How many words the lanes take as a decoder asks for them: before a number it needs as
-  // many as hold what is taken and the table's longest code. Each number takes a bit at
-  // least, so that the last few decide.
   void count_words() noexcept {
     alignas(64) std::uint16_t lengths[HxShape::kMostTokens + 32];
     find_lengths(lengths);
-    std::uint64_t taken = 0;
-    words_ = 0;
-    for (std::uint32_t i = 0; i < std::min(kLanes, shape_.tokens); ++i) {
-      std::int32_t total = 0;
-      std::uint32_t last = i;
-      for (std::uint32_t t = i; t < shape_.tokens; t += kLanes) {
-        total += lengths[t];
-        last = t;
-      }
-      taken += static_cast<std::uint32_t>(total);
-      std::int32_t need = 0;
-      for (std::uint32_t c = shape_.channels; c-- > shape_.channels - kDeciding;) {
-        const Costs& table = costs_[table_[c]];
-        total -= table.length[symbol_at(table, x_[c * columns_ + last])];
-        need = std::max(need, total + table.most);
-      }
-      words_ += static_cast<std::uint32_t>(need + 15) / 16;
-    }
-    escapes_ = (cost_ - taken) / 16;
+    const Taken taken = hx512::count_words(
+        numbers(), lengths, [this](std::uint32_t c, std::uint32_t) noexcept -> auto& {
+          return costs_[table_[c]];
+        });
+    words_ = taken.words;
+    escapes_ = (cost_ - taken.bits) / 16;
   }
+  Numbers numbers() const noexcept {
+    return {shape_.tokens, shape_.channels, columns_, x_};
+  }
+
   const HxShape& shape_;
   const std::byte* plain_;
   MutableBytes unit_;

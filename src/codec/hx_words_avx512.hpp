@@ -25,6 +25,36 @@ struct Coded {
   std::uint16_t pulls[kMost];
 };
 
+// How many words the lanes take as a decoder asks for them, and the bits in those: before
+// a number it needs as many as hold what is taken and the table's longest code. Each
+// number takes a bit at least, so that the last few decide. lengths: bits of each place;
+// table_at(channel, place): what its number was coded with.
+struct Taken {
+  std::uint64_t words = 0, bits = 0;
+};
+template <class TableAt>
+Taken count_words(const Numbers& n, const std::uint16_t* lengths,
+                  const TableAt& table_at) noexcept {
+  Taken taken;
+  for (std::uint32_t lane = 0; lane < std::min(kLanes, n.places); ++lane) {
+    std::int32_t total = 0;
+    std::uint32_t last = lane;
+    for (std::uint32_t at = lane; at < n.places; at += kLanes) {
+      total += lengths[at];
+      last = at;
+    }
+    taken.bits += static_cast<std::uint32_t>(total);
+    std::int32_t need = 0;
+    for (std::uint32_t c = n.channels; c-- > n.channels - kDeciding;) {
+      const Costs& table = table_at(c, last);
+      total -= table.length[symbol_at(table, n.x[c * n.columns + last])];
+      need = std::max(need, total + table.most);
+    }
+    taken.words += static_cast<std::uint32_t>(need + 15) / 16;
+  }
+  return taken;
+}
+
 // Codes every number, writes the escapes, and returns what the lanes have left over.
 // tables(group, channel, LaneTable*) says how many tables the lanes have, up to four.
 template <class Tables>

@@ -243,14 +243,9 @@ bool decode(const HxpShape& shape, const HxpBlock& block, std::span<const HxpUni
             bool stream) noexcept {
   // NOLINTNEXTLINE(clang-analyzer-optin.*): open() fills what is read
   Reader readers[HxpLoops::kMostUnits];
-  bool usual = hxp::has_whole_turns(block.profile);
-  for (std::size_t u = 0; u < units.size(); ++u) {
-    const HxpPlace place{block, units[u].head};
-    if (!hxp::read_head(shape, place, units[u].encoded, readers[u].head)) return false;
-    const hxp::Range steps = hxp::steps_of_unit(shape, place, readers[u].head);
-    usual = usual && hx::are_usual_steps<F>(steps.least, steps.most);
-  }
-  if (!usual) return hxp::decode_units<F>(shape, block, units, stream);
+  const hxp::Heads heads = hxp::read_heads<F>(shape, block, units, readers);
+  if (!heads.sound) return false;
+  if (!heads.usual) return hxp::decode_units<F>(shape, block, units, stream);
   Waves waves;
   if (shape.keys) fill(block, shape.tokens, waves);
   for (std::size_t u = 0; u < units.size(); ++u) {

@@ -54,8 +54,7 @@ class Encoder {
     hxp::write_parameters(
         shape_, place_, {log_, words_, escapes_, table_, offset_, gain_, order_.class_of},
         unit_.data());
-    write_words({shape_.tokens, shape_.channels, columns_, s_.numbers},
-                unit_.data() + shape_.words(), words_, s_.coded,
+    write_words(all_numbers(), unit_.data() + shape_.words(), words_, s_.coded,
                 [this](std::uint32_t group, std::uint32_t c, LaneTable* of) {
                   std::uint32_t count = 0;
                   for (std::uint32_t v = 0; v < kClasses; ++v) {
@@ -407,30 +406,19 @@ class Encoder {
     }
   }
 
-  // As in hx: the last few numbers of a lane decide how many words it takes.
   void count_words() noexcept {
     alignas(64) std::uint16_t lengths[HxShape::kMostTokens + kBlock];
     find_lengths(lengths);
-    std::uint64_t taken = 0;
-    words_ = 0;
-    for (std::uint32_t i = 0; i < std::min(kLanes, shape_.tokens); ++i) {
-      std::int32_t total = 0;
-      std::uint32_t last = i;
-      for (std::uint32_t at = i; at < shape_.tokens; at += kLanes) {
-        total += lengths[at];
-        last = at;
-      }
-      taken += static_cast<std::uint32_t>(total);
-      std::int32_t need = 0;
-      for (std::uint32_t c = shape_.channels; c-- > shape_.channels - kDeciding;) {
-        const Costs& table =
-            costs_[hxp::table_for(table_[c], offset_[places_.class_at[last]])];
-        total -= table.length[symbol_at(table, s_.numbers[c * columns_ + last])];
-        need = std::max(need, total + table.most);
-      }
-      words_ += static_cast<std::uint32_t>(need + 15) / 16;
-    }
-    escapes_ = (cost_ - taken) / 16;
+    const hx512::Taken taken = hx512::count_words(
+        all_numbers(),
+        lengths, [this](std::uint32_t c, std::uint32_t at) noexcept -> auto& {
+          return costs_[hxp::table_for(table_[c], offset_[places_.class_at[at]])];
+        });
+    words_ = taken.words;
+    escapes_ = (cost_ - taken.bits) / 16;
+  }
+  hx512::Numbers all_numbers() const noexcept {
+    return {shape_.tokens, shape_.channels, columns_, s_.numbers};
   }
 
   const HxpShape& shape_;

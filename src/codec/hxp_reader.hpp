@@ -57,6 +57,28 @@ inline Range steps_of_unit(const HxpShape& shape, const HxpPlace& place,
           log_of(head.log, steps.most, static_cast<std::uint32_t>(gains.least))};
 }
 
+// Of all units: whether their heads are sound, and then whether vectors give the
+// definition's results; the largest step.
+struct Heads {
+  bool sound = false, usual = false;
+  std::int32_t most = INT32_MIN;
+};
+template <class F, class Stream>
+Heads read_heads(const HxpShape& shape, const HxpBlock& block,
+                 std::span<const HxpUnit> units, Reader<Stream>* readers) noexcept {
+  Heads heads;
+  heads.usual = has_whole_turns(block.profile);
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    const HxpPlace place{block, units[u].head};
+    if (!read_head(shape, place, units[u].encoded, readers[u].head)) return {};
+    const Range steps = steps_of_unit(shape, place, readers[u].head);
+    heads.usual = heads.usual && hx::are_usual_steps<F>(steps.least, steps.most);
+    heads.most = std::max(heads.most, steps.most);
+  }
+  heads.sound = true;
+  return heads;
+}
+
 template <class Rows, class Stream>
 void open(const HxpShape& shape, const HxpPlace& place, const HxpUnit& unit,
           Reader<Stream>& reader) noexcept {
