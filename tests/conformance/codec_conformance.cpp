@@ -11,6 +11,7 @@
 #include "codec/builtin.hpp"
 #include "support/blocks.hpp"
 #include "support/codec_promise.hpp"
+#include "support/sample.hpp"
 
 namespace speckv {
 namespace {
@@ -180,7 +181,7 @@ TEST_P(CodecConformance, infinities_and_nans_are_refused_or_kept_wherever_they_a
   std::mt19937 random(9);
   for (const std::uint32_t bits :
        {infinity, infinity | 0x8000, infinity + 1, 0x7FFFU, 0xFFFFU}) {
-    for (int i = 0; i < 20; ++i) {
+    for (std::uint64_t i = 0; i < test::sampled(20); ++i) {
       Block plain = sound;
       const std::size_t at = i == 0   ? 0
                              : i == 1 ? plain.size() / 2 - 1
@@ -206,7 +207,7 @@ TEST_P(CodecConformance, infinities_and_nans_are_refused_or_kept_wherever_they_a
 TEST_P(CodecConformance, every_other_length_is_refused) {
   const Block sound = encode(test::make_block(layout(), Fill::runs, 25));
   Block back;
-  const std::size_t step = std::max<std::size_t>(1, sound.size() / 500);
+  const std::size_t step = std::max<std::size_t>(1, sound.size() / test::sampled(500));
   for (std::size_t size = 0; size < sound.size(); size += step) {
     const Block cut(sound.begin(), sound.begin() + static_cast<std::ptrdiff_t>(size));
     ASSERT_EQ(decode(cut, back), Code::corrupted) << size;
@@ -222,9 +223,10 @@ TEST_P(CodecConformance, no_bytes_crash_the_decoder) {
   const Block sound = encode(test::make_block(layout(), Fill::runs, 26));
   std::mt19937 random(3);
   Block back;
-  for (int i = 0; i < 300; ++i) {
+  const std::uint64_t mutants = test::sampled(300);
+  for (std::uint64_t i = 0; i < mutants; ++i) {
     Block bytes = sound;
-    const std::size_t changes = i < 100 ? bytes.size() : 1 + random() % 8;
+    const std::size_t changes = i < mutants / 3 ? bytes.size() : 1 + random() % 8;
     for (std::size_t c = 0; c < changes; ++c) {
       bytes[random() % bytes.size()] = static_cast<std::byte>(random());
     }
@@ -271,7 +273,7 @@ TEST_P(CodecUnits, every_flipped_bit_is_found) {
   Block bytes = encode(test::make_block(layout(), Fill::offset, 28));
   std::mt19937 random(11);
   Block back;
-  for (std::size_t i = 0; i < bytes.size(); i += 1 + bytes.size() / 600) {
+  for (std::size_t i = 0; i < bytes.size(); i += 1 + bytes.size() / test::sampled(600)) {
     const auto bit = static_cast<std::byte>(1U << random() % 8);
     bytes[i] ^= bit;
     ASSERT_EQ(decode(bytes, back), Code::corrupted) << "byte " << i;

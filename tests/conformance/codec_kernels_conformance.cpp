@@ -15,6 +15,7 @@
 #include "support/blocks.hpp"
 #include "support/codec_promise.hpp"
 #include "support/profiles.hpp"
+#include "support/sample.hpp"
 
 namespace speckv {
 namespace {
@@ -151,7 +152,7 @@ bool has_kernels(CodecId id) {
 }
 // Of random blocks; searching a trellis takes a while.
 std::uint64_t rounds(const Codec& codec, std::uint64_t most) {
-  return test::is_bounded(codec) ? most : most / 20;
+  return test::sampled(test::is_bounded(codec) ? most : most / 20);
 }
 
 struct Case {
@@ -208,7 +209,8 @@ class CodecKernelConformance : public ::testing::TestWithParam<Case> {
 TEST_P(CodecKernelConformance, data_of_every_temper) {
   for (const Codec* codec : codecs()) {
     for (const Fill fill : test::kFills) {
-      for (std::uint64_t seed = 1; seed <= (test::is_bounded(*codec) ? 4U : 1U); ++seed)
+      for (std::uint64_t seed = 1;
+           seed <= test::sampled(test::is_bounded(*codec) ? 4 : 1); ++seed)
         compare_encoding(*codec, test::make_block(layout(), fill, seed),
                          "fill " + std::to_string(static_cast<int>(fill)));
     }
@@ -272,7 +274,7 @@ TEST_P(CodecKernelConformance, whatever_the_rounding_and_denormal_mode) {
 TEST_P(CodecKernelConformance, any_profile_behind_a_right_header_and_any_position) {
   if (!takes_profiles()) return;
   const Block sound = profile_;
-  for (std::uint64_t seed = 0; seed < 24; ++seed) {
+  for (std::uint64_t seed = 0; seed < test::sampled(24); ++seed) {
     std::mt19937_64 random(seed);
     position_ = seed % 4 == 0 ? kNoPosition - 300 : static_cast<std::uint32_t>(random());
     profile_ = sound;

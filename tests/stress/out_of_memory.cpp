@@ -16,6 +16,7 @@
 #include "capi/capi.hpp"
 #include "shortage/shortage.hpp"
 #include "support/invariants.hpp"
+#include "support/sample.hpp"
 #include "support/sequence_rows.hpp"
 #include "support/store_fixture.hpp"
 #include "support/stress_worker.hpp"
@@ -39,7 +40,7 @@ void sweep(Shortage what, std::uint64_t least, const std::function<void()>& scri
   want(what, kNever);
   script();
   supply();
-  const std::uint64_t step = std::max<std::uint64_t>(asked() / scaled(200), 1);
+  const std::uint64_t step = std::max<std::uint64_t>(asked() / sampled(scaled(200)), 1);
   std::uint64_t hits = 0;
   for (std::uint64_t n = 0;; n += step) {
     SCOPED_TRACE("number " + std::to_string(n));
@@ -56,7 +57,7 @@ void sweep(Shortage what, std::uint64_t least, const std::function<void()>& scri
     if (denied() == 0) break;
     ++hits;
   }
-  EXPECT_GE(hits, std::min(least, scaled(static_cast<double>(least))));
+  EXPECT_GE(hits, sampled(std::min(least, scaled(static_cast<double>(least)))));
 }
 
 std::string unique_name() {
