@@ -66,15 +66,6 @@ SPECKV_AVX512_INLINE __m512i fixed_point(__m256i bits, __m512 scale) {
   const __mmask16 minus = _mm512_movepi32_mask(_mm512_castps_si512(x));
   return _mm512_mask_sub_epi32(n, minus, _mm512_setzero_si512(), n);
 }
-inline __attribute__((always_inline)) float fixed_scale(std::int32_t exponent) noexcept {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(127 - exponent) << 23);
-}
-// Whether the largest biased exponent of a unit allows that: where it does not, values
-// and scales are not normal binary32 numbers.
-template <class F>
-constexpr bool has_fixed_point(std::uint32_t top) noexcept {
-  return kIsF16<F> || top >= 40;
-}
 
 }  // namespace speckv::avx512
 

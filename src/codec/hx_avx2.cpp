@@ -1,7 +1,9 @@
-// Decoding hx with AVX2. Encoding as the definition says.
+// Decoding hx with AVX2.
 #include "codec/hx_stream_avx2.hpp"
 
 #if defined(__x86_64__)
+
+#include "codec/hx_encode_avx2.hpp"
 
 namespace speckv {
 namespace {
@@ -106,8 +108,8 @@ bool decode(const HxShape& shape, std::span<const HxUnit> units, bool stream) no
 }  // namespace
 
 namespace codec_detail {
-const HxLoops kHxAvx2F16{hx::encode_unit<number::F16>, decode<number::F16>};
-const HxLoops kHxAvx2Bf16{hx::encode_unit<number::Bf16>, decode<number::Bf16>};
+const HxLoops kHxAvx2F16{hx256::encode<number::F16>, decode<number::F16>};
+const HxLoops kHxAvx2Bf16{hx256::encode<number::Bf16>, decode<number::Bf16>};
 }  // namespace codec_detail
 
 }  // namespace speckv

@@ -1,70 +1,33 @@
-// Encoding an hx unit with AVX-512 and VBMI: sums in one pass, quantising and counting by
-// channels, a token a lane; then the words, from the last to the first.
+// Encoding an hx unit with AVX-512 and VBMI: the loops of hx_encoder.hpp, 32 tokens a
+// register.
 #include "codec/hx_vectors.hpp"
 
 #if defined(__x86_64__)
 
+#include "codec/hx_encoder.hpp"
 #include "codec/hx_words_avx512.hpp"
 
 namespace speckv::hx512 {
 namespace {
 
-using hx::Sums;
-
 template <class F>
-class Encoder {
+class Loops : public hx::EncoderState {
  public:
-  // NOLINTNEXTLINE(clang-analyzer-optin.*): the large arrays are filled before use
-  Encoder(const HxShape& shape, const std::byte* plain, MutableBytes unit) noexcept
-      : shape_(shape),
-        plain_(plain),
-        unit_(unit),
-        columns_((shape.tokens + 31) / 32 * 32),
-        groups_((shape.tokens + kLanes - 1) / kLanes) {
+  Loops(const HxShape& shape, const std::byte* plain, MutableBytes unit) noexcept
+      : EncoderState(shape, plain, unit) {
     for (std::uint32_t t = 0; t < columns_; t += 32) {
       const std::uint32_t left = shape.tokens - t;
       masks_[t / 32] = left >= 32 ? kAllWords : (1U << left) - 1;
     }
   }
 
-  enum class Outcome { done, not_finite, unusual };
-
-  SPECKV_VBMI Outcome run() noexcept {
-    const std::uint32_t most =
-        turn_values(shape_.tokens, shape_.channels, columns_, bits_,
-                    [this](std::uint32_t t) { return plain_ + t * shape_.stride; });
-    if (most >= F::kInfinity) return Outcome::not_finite;
-    const std::uint32_t top = std::max(most >> F::kMantissa, 1U);
-    constexpr int kLift = 18 - (F::kMantissa + 1);  // fixed-point values have 18 bits
-    if (!has_fixed_point<F>(top)) return Outcome::unusual;
-    sums_.exponent = static_cast<std::int32_t>(top) - 1 + F::kLeast - kLift;
-    sum_up();
-    hx::choose_gains(shape_, sums_, gain_);
-    for (std::uint32_t t = 0; t < shape_.tokens; ++t)
-      most_gain_ = std::max(most_gain_, gain_[t]);
-    if (!hx::search(first_guess(shape_, sums_, gain_), least_log(shape_, sums_, gain_),
-                    [this](std::int32_t log) noexcept { return fits(log); }))
-      return unusual_ ? Outcome::unusual : Outcome::not_finite;
-    if (unusual_) return Outcome::unusual;
-    if (!counted_) count_words();
-    hx::write_parameters(shape_, {log_, wide_, words_, escapes_, table_, mean_, gain_},
-                         unit_);
-    std::byte* const words = unit_.data() + shape_.words(wide_);
-    write_words(numbers(), words, words_, coded_,
-                [this](std::uint32_t /*group*/, std::uint32_t c, LaneTable* of) {
-                  of[0] = {&costs_[table_[c]], 0xFFFF};
-                  return 1U;
-                });
-    return Outcome::done;
+  std::uint32_t turn() noexcept {
+    return turn_values(shape_.tokens, shape_.channels, columns_, bits_,
+                       [this](std::uint32_t t) { return plain_ + t * shape_.stride; });
   }
-
- private:
-  static constexpr std::uint32_t kMostColumns = 2 * HxShape::kMostValues;
 
   SPECKV_VBMI void sum_up() noexcept {
     const __m512 scale = _mm512_set1_ps(fixed_scale(sums_.exponent));
-    const auto tokens = static_cast<std::int32_t>(shape_.tokens);
-    tokens_log_ = log_scale::log2_of(shape_.tokens);
     alignas(64) __m512i most_of[HxShape::kMostTokens / kLanes];
     alignas(64) __m512i even_of[HxShape::kMostTokens / kLanes];
     alignas(64) __m512i odd_of[HxShape::kMostTokens / kLanes];
@@ -86,14 +49,8 @@ class Encoder {
         odd_of[g] = _mm512_add_epi64(odd_of[g], odd);
       }
       auto squares = static_cast<std::uint64_t>(_mm512_reduce_add_epi64(energy));
-      if (shape_.keys) {  // of what is left without the mean, from the same sums
-        const std::int32_t total = _mm512_reduce_add_epi32(sum);
-        const std::int32_t up = total + tokens / 2;
-        const std::int32_t mean = up / tokens - (up % tokens < 0 ? 1 : 0);
-        plain_mean_[c] = mean;
-        squares += static_cast<std::uint64_t>(
-            std::int64_t{mean} * (std::int64_t{tokens} * mean - 2 * std::int64_t{total}));
-      }
+      if (shape_.keys)  // of what is left without the mean, from the same sums
+        squares += take_mean(c, _mm512_reduce_add_epi32(sum));
       sums_.channel_logs += log_scale::log2_of(squares) - tokens_log_;
     }
     for (std::uint32_t g = 0; g < groups_; ++g) {
@@ -109,36 +66,9 @@ class Encoder {
     }
   }
 
-  // Quantises by the step, chooses the tables, and counts, where that is in doubt.
-  SPECKV_VBMI bool fits(std::int32_t log) noexcept {
-    log_ = log;
-    const std::int32_t least = log - 4 * std::int32_t{most_gain_};
-    if (unusual_ || log >= 6400 || least <= -6400) {
-      unusual_ = true;
-      return true;  // ends the search
-    }
-    find_means();
-    alignas(64) float inverse[HxShape::kMostTokens + 32] = {};
-    for (std::uint32_t t = 0; t < shape_.tokens; ++t)
-      inverse[t] = as_float(log_scale::inverse64(log - 4 * std::int32_t{gain_[t]}));
-    std::uint32_t size[HxShape::kMostChannels];
-    for (std::uint32_t c = 0; c < shape_.channels; ++c)
-      size[c] = quantise(c, inverse);
-    cost_ = 0;
-    for (std::uint32_t c = 0; c < shape_.channels; ++c) {
-      cost_ += choose_table(c, size[c]);
-      if (shape_.words(wide_) + cost_ / 8 > shape_.slot) return false;
-    }
-    counted_ = is_in_doubt(cost_, shape_.words(wide_), shape_.slot);
-    if (counted_) count_words();
-    return !counted_ || shape_.words(wide_) + 2 * (words_ + escapes_) <= shape_.slot;
-  }
-
   // Means in steps, rounded half up: rt::mean_steps64() in binary64, where all but the
   // quotient is exact, and the quotient too far from a whole number to become one.
   SPECKV_VBMI void find_means() noexcept {
-    wide_ = false;
-    if (!shape_.keys) return;
     const number::Scaled step = log_scale::power64(log_);
     const int down = std::clamp(step.exponent - sums_.exponent, -40, 24);
     const __m512d twice = _mm512_set1_pd(
@@ -161,8 +91,12 @@ class Encoder {
     wide_ = wide != 0;
   }
 
+  SPECKV_VBMI void quantise(const float* inverse, std::uint32_t* size) noexcept {
+    for (std::uint32_t c = 0; c < shape_.channels; ++c)
+      size[c] = quantise_one(c, inverse);
+  }
   // Returns the sum of magnitudes.
-  SPECKV_VBMI_INLINE std::uint32_t quantise(std::uint32_t c, const float* inverse) {
+  SPECKV_VBMI_INLINE std::uint32_t quantise_one(std::uint32_t c, const float* inverse) {
     const std::uint32_t columns = columns_;
     const __m512i mean = _mm512_set1_epi16(mean_[c]);
     __m512i sum = _mm512_setzero_si512();
@@ -183,14 +117,18 @@ class Encoder {
     }
     return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(sum));
   }
+  SPECKV_VBMI std::uint64_t choose_tables(const std::uint32_t* size) noexcept {
+    std::uint64_t cost = 0;
+    for (std::uint32_t c = 0; c < shape_.channels && !is_over(cost); ++c)
+      cost += choose_table(c, size[c]);
+    return cost;
+  }
   // The cheapest of three tables around that of the mean size. Returns its bits. Without
   // a branch: which one it is cannot be foretold.
   SPECKV_VBMI_INLINE std::uint32_t choose_table(std::uint32_t c, std::uint32_t size) {
     const std::uint32_t columns = columns_;
     const Costs* const all = costs_;
-    // log2(1.2533 mean / 0.35) / 0.4, from sixteenths.
-    const std::int32_t log = size == 0 ? 0 : log2_of(size) - tokens_log_ + 29;
-    const std::int32_t middle = std::clamp((log * 10 + 32) >> 6, 0, 15);
+    const std::int32_t middle = middle_table(size, log2_of(std::max(size, 1U)));
     const std::int32_t tables[3] = {std::max(middle - 1, 0), middle,
                                     std::min(middle + 1, 15)};
     __m512i bits[3];
@@ -244,50 +182,24 @@ class Encoder {
     }
   }
 
-  void count_words() noexcept {
-    alignas(64) std::uint16_t lengths[HxShape::kMostTokens + 32];
-    find_lengths(lengths);
-    const Taken taken = hx512::count_words(
-        numbers(), lengths, [this](std::uint32_t c, std::uint32_t) noexcept -> auto& {
-          return costs_[table_[c]];
-        });
-    words_ = taken.words;
-    escapes_ = (cost_ - taken.bits) / 16;
-  }
-  Numbers numbers() const noexcept {
-    return {shape_.tokens, shape_.channels, columns_, x_};
+  void write(std::byte* words) noexcept {
+    write_words(numbers(), words, words_, coded_,
+                [this](std::uint32_t /*group*/, std::uint32_t c, LaneTable* of) {
+                  of[0] = {&costs_[table_[c]], 0xFFFF};
+                  return 1U;
+                });
   }
 
-  const HxShape& shape_;
-  const std::byte* plain_;
-  MutableBytes unit_;
   const Costs* const costs_ = costs();
-  const std::uint32_t columns_, groups_;  // columns_: tokens, to a multiple of 32
   // Of each 32 columns, those that have a token.
   __mmask32 masks_[HxShape::kMostTokens / 32];
-  Sums sums_;
-  bool unusual_ = false, wide_ = false, counted_ = false;
-  std::int32_t log_ = 0, tokens_log_ = 0;
-  std::uint64_t cost_ = 0, words_ = 0, escapes_ = 0;
-  std::uint8_t most_gain_ = 0;
-  std::uint8_t gain_[HxShape::kMostTokens];
-  std::uint8_t table_[HxShape::kMostChannels];
-  alignas(64) std::int16_t mean_[HxShape::kMostChannels] = {};
-  alignas(64) std::int32_t plain_mean_[HxShape::kMostChannels];
-  alignas(64) std::uint16_t bits_[kMostColumns];  // [channel][token]
-  alignas(64) std::int16_t x_[kMostColumns];      // [channel][token]
-  Coded coded_;
 };
 
 }  // namespace
 
 template <class F>
 bool encode(const HxShape& shape, const std::byte* plain, MutableBytes unit) noexcept {
-  if (is_usable()) {
-    using Outcome = typename Encoder<F>::Outcome;
-    const Outcome outcome = Encoder<F>(shape, plain, unit).run();
-    if (outcome != Outcome::unusual) return outcome == Outcome::done;
-  }
+  if (is_usable()) return hx::encode_with<F, Loops<F>>(shape, plain, unit);
   return hx::encode_unit<F>(shape, plain, unit);
 }
 template bool encode<number::F16>(const HxShape&, const std::byte*,

@@ -9,6 +9,7 @@
 #include <array>
 
 #include "codec/hx_encode.hpp"
+#include "codec/hx_words.hpp"
 
 namespace speckv::hx512 {
 
@@ -23,7 +24,6 @@ struct Costs {
   std::uint32_t raw;
   std::int32_t most;
 };
-inline constexpr int kLengthAt = 11;
 inline constexpr std::uint16_t kEscaped = 0x8000;
 
 inline const Costs* costs() noexcept {
@@ -39,8 +39,8 @@ inline const Costs* costs() noexcept {
         const std::uint32_t length = table.code_length[as] + table.raw;
         all[j].cost[s] = table.cost[s];
         all[j].length[s] = static_cast<std::uint16_t>(length);
-        all[j].code[s] = static_cast<std::uint16_t>(table.code[as] | length << kLengthAt |
-                                                    (escaped ? kEscaped : 0U));
+        all[j].code[s] = static_cast<std::uint16_t>(
+            table.code[as] | length << hx::kLengthAt | (escaped ? kEscaped : 0U));
       }
     }
     return all;
@@ -54,22 +54,6 @@ SPECKV_VBMI_INLINE __m512i symbols(__m512i x, std::uint32_t raw) {
       _mm512_add_epi16(_mm512_sra_epi16(x, _mm_cvtsi32_si128(static_cast<int>(raw))),
                        _mm512_set1_epi16(static_cast<short>(Table::kBias)));
   return _mm512_min_epu16(upper, _mm512_set1_epi16(static_cast<short>(Table::kEscape)));
-}
-
-inline std::uint32_t symbol_at(const Costs& table, std::int32_t x) noexcept {
-  const auto upper =
-      static_cast<std::uint32_t>((x >> table.raw) + std::int32_t{Table::kBias});
-  return std::min(upper, Table::kEscape);
-}
-// Of a lane's last numbers so many decide what it needs: more than a code has bits.
-inline constexpr std::uint32_t kDeciding = 12;
-
-// Whether words must be counted to know if they fit the slot, or numbers of `cost` bits
-// do in any case: a lane takes less than 16 + 10 bits more than its codes have, to fill a
-// word, and for what a decoder reads ahead.
-inline bool is_in_doubt(std::uint64_t cost, std::uint64_t first,
-                        std::uint64_t slot) noexcept {
-  return first + (cost + 26 * kLanes) / 8 > slot;
 }
 
 // log_scale::log2_of() without its loop. REQUIRES: value > 0.

@@ -162,29 +162,11 @@ SPECKV_AVX2_INLINE void take_escapes(std::uint32_t escaped, std::int32_t offset,
 // values: eight channels, [channel][lane]. rows: two lanes each, i and 8 + i, of the
 // eight channels.
 SPECKV_AVX2_INLINE void turn_rows(const std::uint16_t (*values)[kLanes], __m256i* rows) {
-  __m256i a[8], b[8];
+  __m256i x[8];
 #pragma GCC unroll 8
   for (std::size_t k = 0; k < 8; ++k)
-    a[k] = _mm256_load_si256(reinterpret_cast<const __m256i*>(values[k]));
-#pragma GCC unroll 4
-  for (std::size_t k = 0; k < 8; k += 2) {
-    b[k] = _mm256_unpacklo_epi16(a[k], a[k + 1]);      // lanes 0 to 3 of k, k + 1
-    b[k + 1] = _mm256_unpackhi_epi16(a[k], a[k + 1]);  // 4 to 7
-  }
-#pragma GCC unroll 2
-  for (std::size_t k = 0; k < 8; k += 4) {
-#pragma GCC unroll 2
-    for (std::size_t h = 0; h < 2;
-         ++h) {  // of four channels lanes 0, 1; 2, 3; 4, 5; 6, 7
-      a[k + 2 * h] = _mm256_unpacklo_epi32(b[k + h], b[k + 2 + h]);
-      a[k + 2 * h + 1] = _mm256_unpackhi_epi32(b[k + h], b[k + 2 + h]);
-    }
-  }
-#pragma GCC unroll 4
-  for (std::size_t i = 0; i < 4; ++i) {
-    rows[2 * i] = _mm256_unpacklo_epi64(a[i], a[4 + i]);
-    rows[2 * i + 1] = _mm256_unpackhi_epi64(a[i], a[4 + i]);
-  }
+    x[k] = _mm256_load_si256(reinterpret_cast<const __m256i*>(values[k]));
+  transpose(x, rows);
 }
 
 // Lanes that have a token.

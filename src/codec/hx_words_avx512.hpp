@@ -3,62 +3,25 @@
 #pragma once
 
 #include "codec/hx_encode_avx512.hpp"
+#include "codec/hx_words.hpp"
 
 #if defined(__x86_64__)
 
 namespace speckv::hx512 {
 
-// Numbers of steps by channels, a place a lane: [channel][columns]
-struct Numbers {
-  std::uint32_t places, channels, columns;
-  const std::int16_t* x;
-};
+using hx::CodedNumbers;
+using hx::kLengthAt;
+using hx::Numbers;
+
 // The table of some lanes.
 struct LaneTable {
   const Costs* table;
   __mmask16 lanes;
 };
-// Room for each group's numbers as they go into the words, and which lanes take a word.
-struct Coded {
-  static constexpr std::size_t kMost = HxShape::kMostValues / 16 + HxShape::kMostChannels;
-  alignas(64) std::uint16_t bits[kMost][kLanes];
-  std::uint16_t pulls[kMost];
-};
-
-// How many words the lanes take as a decoder asks for them, and the bits in those: before
-// a number it needs as many as hold what is taken and the table's longest code. Each
-// number takes a bit at least, so that the last few decide. lengths: bits of each place;
-// table_at(channel, place): what its number was coded with.
-struct Taken {
-  std::uint64_t words = 0, bits = 0;
-};
-template <class TableAt>
-Taken count_words(const Numbers& n, const std::uint16_t* lengths,
-                  const TableAt& table_at) noexcept {
-  Taken taken;
-  for (std::uint32_t lane = 0; lane < std::min(kLanes, n.places); ++lane) {
-    std::int32_t total = 0;
-    std::uint32_t last = lane;
-    for (std::uint32_t at = lane; at < n.places; at += kLanes) {
-      total += lengths[at];
-      last = at;
-    }
-    taken.bits += static_cast<std::uint32_t>(total);
-    std::int32_t need = 0;
-    for (std::uint32_t c = n.channels; c-- > n.channels - kDeciding;) {
-      const Costs& table = table_at(c, last);
-      total -= table.length[symbol_at(table, n.x[c * n.columns + last])];
-      need = std::max(need, total + table.most);
-    }
-    taken.words += static_cast<std::uint32_t>(need + 15) / 16;
-  }
-  return taken;
-}
-
 // Codes every number, writes the escapes, and returns what the lanes have left over.
 // tables(group, channel, LaneTable*) says how many tables the lanes have, up to four.
 template <class Tables>
-SPECKV_VBMI __m512i code_numbers(const Numbers& n, std::byte* escape, Coded& coded,
+SPECKV_VBMI __m512i code_numbers(const Numbers& n, std::byte* escape, CodedNumbers& coded,
                                  const Tables& tables) noexcept {
   __m256i count = _mm256_setzero_si256();
   std::uint32_t step = 0;
@@ -113,7 +76,7 @@ SPECKV_VBMI __m512i code_numbers(const Numbers& n, std::byte* escape, Coded& cod
 // what a decoder has too much. `words`: how many there are.
 template <class Tables>
 SPECKV_VBMI void write_words(const Numbers& n, std::byte* first, std::uint64_t words,
-                             Coded& coded, const Tables& tables) noexcept {
+                             CodedNumbers& coded, const Tables& tables) noexcept {
   std::byte* word = first + 2 * words;
   __m512i count = code_numbers(n, word, coded, tables);
   __m512i held = _mm512_setzero_si512();

@@ -286,7 +286,7 @@ class Encoder {
       cost_ += choose_table(c, size);
       if (shape_.words() + cost_ / 8 > unit_.size()) return false;
     }
-    counted_ = is_in_doubt(cost_, shape_.words(), unit_.size());
+    counted_ = hx::is_in_doubt(cost_, shape_.words(), unit_.size());
     if (counted_) count_words();
     return !counted_ || shape_.words() + 2 * (words_ + escapes_) <= unit_.size();
   }
@@ -409,7 +409,7 @@ class Encoder {
   void count_words() noexcept {
     alignas(64) std::uint16_t lengths[HxShape::kMostTokens + kBlock];
     find_lengths(lengths);
-    const hx512::Taken taken = hx512::count_words(
+    const hx::Taken taken = hx::count_words(
         all_numbers(),
         lengths, [this](std::uint32_t c, std::uint32_t at) noexcept -> auto& {
           return costs_[hxp::table_for(table_[c], offset_[places_.class_at[at]])];
@@ -417,7 +417,7 @@ class Encoder {
     words_ = taken.words;
     escapes_ = (cost_ - taken.bits) / 16;
   }
-  hx512::Numbers all_numbers() const noexcept {
+  hx::Numbers all_numbers() const noexcept {
     return {shape_.tokens, shape_.channels, columns_, s_.numbers};
   }
 

@@ -7,7 +7,7 @@
 #include "codec/hxp.hpp"
 
 #if defined(__x86_64__)
-#include "codec/hx_words_avx512.hpp"
+#include "codec/hx_words.hpp"
 #include "codec/hxp_waves.hpp"
 #endif
 
@@ -25,7 +25,7 @@ struct Scratch {
   alignas(64) std::uint16_t bits[kMostColumns];
   alignas(64) std::int32_t turned[kMostColumns];  // offsets
   alignas(64) std::int16_t numbers[kMostColumns];
-  hx512::Coded coded;
+  hx::CodedNumbers coded;
 #endif
 };
 

@@ -44,6 +44,17 @@ constexpr float as_float(number::Scaled inv) noexcept {
   return static_cast<float>(inv.significand) * std::bit_cast<float>(power);
 }
 
+// The fixed point of docs/block-format.md: 2^-exponent, and whether the largest biased
+// exponent of a unit allows its use. Where it does not, values and scales are not normal
+// binary32 numbers.
+constexpr float fixed_scale(std::int32_t exponent) noexcept {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(127 - exponent) << 23);
+}
+template <class F>
+constexpr bool has_fixed_point(std::uint32_t top) noexcept {
+  return kIsF16<F> || top >= 40;
+}
+
 #if defined(__x86_64__)
 inline bool has_f16c() noexcept {  // clang 14's __builtin_cpu_supports does not know it
   unsigned a = 0, b = 0, c = 0, d = 0;
