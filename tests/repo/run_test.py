@@ -104,6 +104,26 @@ def a_stage_that_fails_is_not(folder):
     assert code == 1 and days_ago(20) in folder.row("tsan"), lines
 
 
+def coverage_has_a_bar(folder):
+    folder.status({name: "never" for name in stages("nightly")})
+    folder.tool("python3", 'echo "$@"')
+    code, lines = folder.run("test", "nightly", "coverage")
+    assert code == 0 and any("coverage.py" in line and "--least 98" in line for line in lines), lines
+    assert str(TODAY) in folder.row("coverage")
+    folder.status({name: "never" for name in stages("nightly")})
+    folder.tool("python3", "exit 1")
+    code, lines = folder.run("test", "nightly", "coverage")
+    assert code == 1 and lines[-1] == "0 passed, 1 failed, 0 skipped", lines
+    assert folder.row("coverage") == "| nightly coverage | never |"
+
+
+def every_stage_has_a_row_of_the_status(_):
+    text = (RUN.parent / "docs" / "status.md").read_text()
+    rows = [line.split("|")[1].split()[1] for line in text.splitlines()
+            if line.startswith("| nightly ")]
+    assert rows == stages("nightly"), rows
+
+
 def unknown_stages_are_refused(folder):
     folder.status({})
     code, _ = folder.run("test", "nightly", "noon")
@@ -112,7 +132,8 @@ def unknown_stages_are_refused(folder):
 
 def main():
     for test in (old_stages_are_skipped_and_counted, a_stage_that_passes_is_recorded,
-                 a_stage_that_fails_is_not, unknown_stages_are_refused):
+                 a_stage_that_fails_is_not, coverage_has_a_bar,
+                 every_stage_has_a_row_of_the_status, unknown_stages_are_refused):
         with tempfile.TemporaryDirectory() as root:
             test(Folder(pathlib.Path(root)))
         print("passed", test.__name__)

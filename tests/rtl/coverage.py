@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Which lines and branches of hardware/rtl the benches reach: coverage.py ROOT FOLDER [BENCH...]
+"""Which lines and branches of hardware/rtl the benches reach:
+coverage.py ROOT FOLDER [--least PERCENT] [BENCH...]
 coverage.py selftest
 
 Builds the benches (all, or those named, such as crc) in FOLDER with Verilator's counters, runs each
 of their tests in small, and prints a table, a block a row, and what no test reached, but for what
 coverage_waivers.txt gives a reason for. Continuous assignments have no counter. Exit status 1: a
-bench fails, or a row of the waivers waives nothing.
+bench fails, a row of the waivers waives nothing, or less than PERCENT of the lines or of the
+branches is reached; what is waived is no part of that.
 """
 
+import argparse
 import collections
 import os
 import pathlib
@@ -46,8 +49,10 @@ def waivers_of(text):
 
 
 def report(points, waivers, line_of):
-    """(table, what was not reached, waivers without use); line_of(block, number) -> text."""
+    """(table, what was not reached, waivers without use, reached and to be reached of lines and of
+    branches); line_of(block, number) -> text."""
     used = set()
+    shares = {"line": [0, 0], "branch": [0, 0]}
 
     def waived(block, number):
         for i, (of, says, _) in enumerate(waivers):
@@ -61,17 +66,34 @@ def report(points, waivers, line_of):
     for (block, number, kind, (_, what)), count in sorted(points.items()):
         row, at = rows[block], 0 if kind == "line" else 2
         row[at + 1] += 1
+        if not count and waived(block, number):
+            row[4] += 1
+            continue
+        shares[kind][1] += 1
         if count:
             row[at] += 1
-        elif waived(block, number):
-            row[4] += 1
+            shares[kind][0] += 1
         else:
             missed.append(f"{block}.sv:{number}: {what}: {line_of(block, number)}")
     table = [f"{'block':24} {'lines':>11} {'branches':>11} {'waived':>6}"]
     for name, row in [*sorted(rows.items()), ("all", [sum(c) for c in zip(*rows.values())])]:
         table.append(f"{name:24} {row[0]:5}/{row[1]:5} {row[2]:5}/{row[3]:5} {row[4]:6}")
     unused = [f"waives nothing: {' | '.join(w)}" for i, w in enumerate(waivers) if i not in used]
-    return table, missed, unused
+    return table, missed, unused, shares
+
+
+def below(shares, least):
+    """What is said of each kind of which less than that many percent is reached."""
+    names = {"line": "lines", "branch": "branches"}
+    return [f"{reached} of {every} {names[kind]} are less than {least:g} %"
+            for kind, (reached, every) in shares.items() if reached * 100 < every * least]
+
+
+def percent(text):
+    value = float(text)
+    if not 0 <= value <= 100:
+        raise ValueError
+    return value
 
 
 def tests_of(program):
@@ -108,9 +130,11 @@ def selftest():
     points = points_of(text + text.replace("/hardware/", "/tests/"))
     lines = {3: "three", 5: "five", 7: "seven"}
     waivers = waivers_of("# why\nm | seven | it is odd\nm | nine | no such line\n")
-    table, missed, unused = report(points, waivers, lambda _, number: lines[number])
+    table, missed, unused, shares = report(points, waivers, lambda _, number: lines[number])
     good = (len(points) == 4 and missed == ["m.sv:5: if: five"] and len(unused) == 1
-            and "nine" in unused[0] and table[1].split()[1:] == ["1/", "2", "1/", "2", "1"])
+            and "nine" in unused[0] and table[1].split()[1:] == ["1/", "2", "1/", "2", "1"]
+            and shares == {"line": [1, 1], "branch": [1, 2]} and below(shares, 50) == []
+            and below(shares, 50.1) == ["1 of 2 branches are less than 50.1 %"])
     try:
         waivers_of("m | seven\n")
         good = False
@@ -123,13 +147,16 @@ def selftest():
 def main(arguments):
     if arguments == ["selftest"]:
         return selftest()
-    if len(arguments) < 2:
-        print(__doc__, file=sys.stderr)
-        return 2
-    root, folder = pathlib.Path(arguments[0]).resolve(), pathlib.Path(arguments[1]).resolve()
+    parser = argparse.ArgumentParser(usage="coverage.py ROOT FOLDER [--least PERCENT] [BENCH...]")
+    parser.add_argument("root", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--least", type=percent, default=0.0)
+    parser.add_argument("benches", nargs="*")
+    given = parser.parse_intermixed_args(arguments)
+    root, folder = given.root.resolve(), given.folder.resolve()
     lists = (root / "tests/rtl/CMakeLists.txt").read_text(encoding="utf-8")
     every = re.findall(r"^speckv_rtl_bench\((\w+)", lists, re.M)
-    benches = arguments[2:] or every
+    benches = given.benches or every
     for name in set(benches) - set(every):
         print(f"no such bench: {name}; there are: {' '.join(every)}", file=sys.stderr)
         return 2
@@ -144,10 +171,10 @@ def main(arguments):
     text = {file.stem: file.read_text(encoding="utf-8").splitlines()
             for file in (root / "hardware/rtl").glob("*.sv")}
     waivers = waivers_of((root / "tests/rtl/coverage_waivers.txt").read_text(encoding="utf-8"))
-    table, missed, unused = report(points, waivers,
-                                   lambda block, number: text[block][number - 1].strip())
+    table, missed, unused, shares = report(points, waivers,
+                                           lambda block, number: text[block][number - 1].strip())
     print("\n".join([*missed, "", *table]))
-    faults = failures + (unused if benches == every else [])
+    faults = failures + (unused if benches == every else []) + below(shares, given.least)
     for fault in faults:
         print(fault)
     return 1 if faults else 0
