@@ -1,76 +1,22 @@
 // Decoding hxp with AVX2: numbers as of hx, a token a lane; means and steps by rows,
-// whose channels lie side by side. Encoding as the definition says.
+// whose channels lie side by side.
 #include "codec/hx_stream_avx2.hpp"
 
 #if defined(__x86_64__)
 
+#include "codec/hxp_avx2.hpp"
 #include "codec/hxp_reader.hpp"
 
 namespace speckv {
 namespace {
 
 using namespace hx256;
-using hxp::Waves;
+using namespace hxp256;
 
 constexpr std::uint32_t kClasses = HxpShape::kClasses;
 
-SPECKV_AVX2_INLINE __m256d whole(const std::int32_t* from) {
-  return _mm256_cvtepi32_pd(load16(reinterpret_cast<const std::byte*>(from)));
-}
-SPECKV_AVX2_INLINE __m256d wide(const float* from) {
-  return _mm256_cvtps_pd(_mm_loadu_ps(from));
-}
-SPECKV_AVX2_INLINE __m256d halves_up(__m256d x) {
-  return _mm256_floor_pd(_mm256_add_pd(x, _mm256_set1_pd(0.5)));
-}
-// hxp::steps_of() for four offsets: exact but for quotients that round to 0.
-SPECKV_AVX2_INLINE __m128i steps_of(__m256d offset, __m256d inverse) {
-  constexpr double kMost = HxShape::kMostSteps;
-  const __m256d scale = _mm256_set1_pd(1.0 / (1 << hxp::kOffsetBits));
-  __m256d n = halves_up(_mm256_mul_pd(offset, _mm256_mul_pd(inverse, scale)));
-  n = _mm256_min_pd(n, _mm256_set1_pd(kMost));
-  return _mm256_cvtpd_epi32(_mm256_max_pd(n, _mm256_set1_pd(-kMost)));
-}
-// hxp::sine(), as a float between -1 and 1.
-SPECKV_AVX2_INLINE __m256 sine(__m256i phase) {
-  const __m256i entry =
-      _mm256_i32gather_epi32(hxp::kWaves.data(), _mm256_srli_epi32(phase, 22), 4);
-  const __m256i way = _mm256_srai_epi32(_mm256_slli_epi32(entry, 22), 22);
-  const __m256i within =
-      _mm256_and_si256(_mm256_srli_epi32(phase, 6), _mm256_set1_epi32(0xFFFF));
-  const __m256i rise = _mm256_srai_epi32(
-      _mm256_add_epi32(_mm256_mullo_epi32(way, within), _mm256_set1_epi32(1 << 15)), 16);
-  const __m256i n = _mm256_add_epi32(_mm256_srai_epi32(entry, 10), rise);
-  return _mm256_mul_ps(_mm256_cvtepi32_ps(n),
-                       _mm256_set1_ps(1.0F / (1 << hxp::kSineBits)));
-}
-SPECKV_AVX2 void fill(const HxpBlock& block, std::uint32_t tokens,
-                      Waves& waves) noexcept {
-  alignas(32) std::uint32_t frequency[Waves::kMostPairs];
-  waves.take(block.profile, frequency);
-  for (std::uint32_t t = 0; t < tokens; ++t) {
-    const __m256i position =
-        _mm256_set1_epi32(static_cast<std::int32_t>(block.first_position + t));
-    for (std::uint32_t i = 0; i < waves.pairs; i += 8) {
-      const __m256i phase = _mm256_mullo_epi32(
-          position, _mm256_load_si256(reinterpret_cast<const __m256i*>(frequency + i)));
-      const __m256i quarter = _mm256_set1_epi32(1 << 30);
-      _mm256_storeu_ps(waves.cosine + t * waves.pairs + i,
-                       sine(_mm256_add_epi32(phase, quarter)));
-      _mm256_storeu_ps(waves.sine + t * waves.pairs + i, sine(phase));
-    }
-  }
-}
-
 // What hxp::open() and begin() compute by vectors.
 struct Rows {
-  SPECKV_AVX2_INLINE static __m256i significand(const std::uint16_t* table, __m256i log) {
-    const __m256i index = _mm256_and_si256(log, _mm256_set1_epi32(63));
-    return _mm256_and_si256(
-        _mm256_i32gather_epi32(reinterpret_cast<const int*>(table), index, 2),
-        _mm256_set1_epi32(0xFFFF));
-  }
-  // As floats, exactly: the significands' own highest bits count one in the exponents.
   SPECKV_AVX2 static void steps(std::int32_t log, const std::int32_t* by,
                                 std::uint32_t channels, float* step,
                                 float* inverse) noexcept {
@@ -78,17 +24,9 @@ struct Rows {
       const __m256i at =
           _mm256_add_epi32(_mm256_set1_epi32(log),
                            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(by + c)));
-      const __m256i octave = _mm256_srai_epi32(at, 6);
-      const __m256i power = _mm256_add_epi32(octave, _mm256_set1_epi32(127 - 1));
-      const __m256i below = _mm256_sub_epi32(_mm256_set1_epi32(127 - 2), octave);
-      store(step + c, power, _mm256_slli_epi32(significand(hxp::kOctave.power, at), 13));
-      store(inverse + c, below,
-            _mm256_slli_epi32(significand(hxp::kOctave.inverse, at), 11));
+      _mm256_storeu_ps(step + c, power_of(at));
+      _mm256_storeu_ps(inverse + c, inverse_of(at));
     }
-  }
-  SPECKV_AVX2_INLINE static void store(float* to, __m256i exponent, __m256i fraction) {
-    _mm256_storeu_ps(to, _mm256_castsi256_ps(_mm256_add_epi32(
-                             _mm256_slli_epi32(exponent, 23), fraction)));
   }
   SPECKV_AVX2 static void means(const std::int32_t* offset, std::uint32_t channels,
                                 const float* inverse, std::int16_t* mean) noexcept {
@@ -101,15 +39,9 @@ struct Rows {
                                        std::int16_t* mean) noexcept {
     const std::uint32_t pairs = waves.pairs;
     for (std::uint32_t i = 0; i < pairs; i += 4) {
-      const __m256d a = whole(offset + i), b = whole(offset + pairs + i);
-      const __m256d c = wide(waves.cosine + token * pairs + i),
-                    s = wide(waves.sine + token * pairs + i);
-      const __m256d low =
-          halves_up(_mm256_sub_pd(_mm256_mul_pd(a, c), _mm256_mul_pd(b, s)));
-      const __m256d high =
-          halves_up(_mm256_add_pd(_mm256_mul_pd(b, c), _mm256_mul_pd(a, s)));
-      store(mean + i, steps_of(low, wide(inverse + i)));
-      store(mean + pairs + i, steps_of(high, wide(inverse + pairs + i)));
+      const Turned both = turned(offset, waves, token, i);
+      store(mean + i, steps_of(both.low, wide(inverse + i)));
+      store(mean + pairs + i, steps_of(both.high, wide(inverse + pairs + i)));
     }
   }
   SPECKV_AVX2_INLINE static void store(std::int16_t* to, __m128i x) {
@@ -262,8 +194,8 @@ bool decode(const HxpShape& shape, const HxpBlock& block, std::span<const HxpUni
 }  // namespace
 
 namespace codec_detail {
-const HxpLoops kHxpAvx2F16{hxp::encode_unit<number::F16>, decode<number::F16>};
-const HxpLoops kHxpAvx2Bf16{hxp::encode_unit<number::Bf16>, decode<number::Bf16>};
+const HxpLoops kHxpAvx2F16{hxp256::encode<number::F16>, decode<number::F16>};
+const HxpLoops kHxpAvx2Bf16{hxp256::encode<number::Bf16>, decode<number::Bf16>};
 }  // namespace codec_detail
 
 }  // namespace speckv

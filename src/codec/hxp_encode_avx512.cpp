@@ -1,5 +1,5 @@
-// Encoding an hxp unit with AVX-512 and VBMI: sums by rows, quantising and counting by
-// channels, a place a lane, 64 symbols at a time.
+// Encoding an hxp unit with AVX-512 and VBMI: the loops of hxp_encoder.hpp, 64 symbols at
+// a time.
 #include "codec/hxp_avx512.hpp"
 
 #if defined(__x86_64__)
@@ -8,127 +8,61 @@
 
 #include "codec/hx_words_avx512.hpp"
 #include "codec/hxp_costs_avx512.hpp"
-#include "codec/hxp_encode.hpp"
-#include "codec/hxp_gains.hpp"
-#include "codec/hxp_scratch.hpp"
+#include "codec/hxp_encoder.hpp"
 
 namespace speckv::hxp512 {
 namespace {
 
-constexpr std::uint32_t kClasses = HxpShape::kClasses;
-
 template <class F>
-class Encoder {
+class Loops : public hxp::EncoderState {
  public:
-  // NOLINTNEXTLINE(clang-analyzer-optin.*): the large arrays are filled before use
-  Encoder(const HxpShape& shape, const HxpPlace& place, const std::byte* plain,
-          MutableBytes unit, hxp::Scratch& scratch) noexcept
-      : shape_(shape),
-        place_(place),
-        plain_(plain),
-        unit_(unit),
-        s_(scratch),
-        columns_((shape.tokens + kBlock - 1) / kBlock * kBlock) {}
+  Loops(const HxpShape& shape, const HxpPlace& place, const std::byte* plain,
+        MutableBytes unit, hxp::Scratch& scratch) noexcept
+      : EncoderState(shape, place, plain, unit, scratch) {}
 
-  enum class Outcome { done, refused, unusual };
-
-  SPECKV_VBMI Outcome run(const std::byte* other) noexcept {
-    if (unit_.size() < shape_.words() || !load(plain_, s_.own) || !load(other, s_.other))
-      return unusual_ ? Outcome::unusual : Outcome::refused;
-    for (std::uint32_t c = 0; c < shape_.channels; ++c) {
-      step_[c] = place_.block.profile.step(place_.head, c);
-      least_step_ = std::min(least_step_, step_[c]);
-      most_step_ = std::max(most_step_, step_[c]);
-    }
-    predict();
-    find_deviations();
-    order_tokens();
-    const std::int32_t guess = guess_step();
-    turn();
-    find_costs(offset_, costs_, of_table_);
-    if (!hx::search(guess, least_log(),
-                    [this](std::int32_t log) noexcept { return fits(log); }))
-      return unusual_ ? Outcome::unusual : Outcome::refused;
-    if (unusual_) return Outcome::unusual;
-    if (!counted_) count_words();
-    hxp::write_parameters(
-        shape_, place_, {log_, words_, escapes_, table_, offset_, gain_, order_.class_of},
-        unit_.data());
-    write_words(all_numbers(), unit_.data() + shape_.words(), words_, s_.coded,
-                [this](std::uint32_t group, std::uint32_t c, LaneTable* of) {
-                  std::uint32_t count = 0;
-                  for (std::uint32_t v = 0; v < kClasses; ++v) {
-                    if (lanes_of_[group][v] == 0) continue;
-                    of[count++] = {costs_ + hxp::table_for(table_[c], offset_[v]),
-                                   lanes_of_[group][v]};
-                  }
-                  return count;
-                });
-    return Outcome::done;
-  }
-
- private:
-  std::size_t at(std::uint32_t t, std::uint32_t c) const noexcept {
-    return std::size_t{t} * shape_.channels + c;
-  }
-
-  // Fixed-point numbers. False: not finite, or unusual.
-  SPECKV_VBMI bool load(const std::byte* plain, rt::Work& work) noexcept {
+  SPECKV_VBMI std::uint32_t largest_of(const std::byte* plain) const noexcept {
     const __m512i magnitude = _mm512_set1_epi32(number::kMagnitude);
     __m512i largest = _mm512_setzero_si512();
-    const auto bits_at = [&](std::uint32_t t, std::uint32_t c) SPECKV_VBMI {
-      return _mm256_loadu_si256(
-          reinterpret_cast<const __m256i*>(plain + t * shape_.stride + 2 * c));
-    };
     for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
       for (std::uint32_t c = 0; c < shape_.channels; c += kLanes)
         largest = _mm512_max_epi32(
-            largest, _mm512_and_si512(_mm512_cvtepu16_epi32(bits_at(t, c)), magnitude));
+            largest,
+            _mm512_and_si512(_mm512_cvtepu16_epi32(bits_at(plain, t, c)), magnitude));
     }
-    const auto most = static_cast<std::uint32_t>(_mm512_reduce_max_epi32(largest));
-    if (most >= F::kInfinity) return false;
-    const std::uint32_t top = std::max(most >> F::kMantissa, 1U);
-    if (!has_fixed_point<F>(top)) {
-      unusual_ = true;
-      return false;
-    }
-    constexpr int kLift = rt::kFixedBits - (F::kMantissa + 1);
-    work.exponent = static_cast<std::int32_t>(top) - 1 + F::kLeast - kLift;
+    return static_cast<std::uint32_t>(_mm512_reduce_max_epi32(largest));
+  }
+  SPECKV_VBMI_INLINE __m256i bits_at(const std::byte* plain, std::uint32_t t,
+                                     std::uint32_t c) const {
+    return _mm256_loadu_si256(
+        reinterpret_cast<const __m256i*>(plain + t * shape_.stride + 2 * c));
+  }
+  SPECKV_VBMI void take(const std::byte* plain, rt::Work& work) const noexcept {
     const __m512 scale = _mm512_set1_ps(fixed_scale(work.exponent));
     for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
       for (std::uint32_t c = 0; c < shape_.channels; c += kLanes)
-        _mm512_storeu_si512(work.x + at(t, c), fixed_point<F>(bits_at(t, c), scale));
+        _mm512_storeu_si512(work.x + at(t, c),
+                            fixed_point<F>(bits_at(plain, t, c), scale));
     }
-    return true;
   }
 
   // All sums are whole numbers below 2^53.
-  SPECKV_VBMI void predict() noexcept {
-    const rt::Work& keys = shape_.keys ? s_.own : s_.other;
-    const rt::Work& values = shape_.keys ? s_.other : s_.own;
+  SPECKV_VBMI hxp::TokenSums sums_of_token(const std::int32_t* keys,
+                                           const std::int32_t* values) const noexcept {
     const std::uint32_t d = shape_.channels;
-    alignas(64) double weight[2 * kMostChannels];
-    for (std::uint32_t i = 0; i < 2 * d; ++i)
-      weight[i] = place_.block.profile.weight(place_.head, ModelProfile::kSizes + i);
-    hxp::predict_gains(
-        shape_, place_, keys.exponent, values.exponent,
-        [&](std::uint32_t t) SPECKV_VBMI {
-          __m512d sum[4];
-          for (__m512d& each : sum)
-            each = _mm512_setzero_pd();
-          for (std::uint32_t c = 0; c < d; c += 8) {
-            const __m512d k = whole(keys.x + at(t, c)), v = whole(values.x + at(t, c));
-            sum[0] = _mm512_fmadd_pd(k, k, sum[0]);
-            sum[1] = _mm512_fmadd_pd(v, v, sum[1]);
-            sum[2] = _mm512_fmadd_pd(k, _mm512_loadu_pd(weight + c), sum[2]);
-            sum[3] = _mm512_fmadd_pd(v, _mm512_loadu_pd(weight + d + c), sum[3]);
-          }
-          return hxp::TokenSums{static_cast<std::uint64_t>(_mm512_reduce_add_pd(sum[0])),
-                                static_cast<std::uint64_t>(_mm512_reduce_add_pd(sum[1])),
-                                static_cast<std::int64_t>(_mm512_reduce_add_pd(sum[2])),
-                                static_cast<std::int64_t>(_mm512_reduce_add_pd(sum[3]))};
-        },
-        s_.prediction, gain_);
+    __m512d sum[4];
+    for (__m512d& each : sum)
+      each = _mm512_setzero_pd();
+    for (std::uint32_t c = 0; c < d; c += 8) {
+      const __m512d k = whole(keys + c), v = whole(values + c);
+      sum[0] = _mm512_fmadd_pd(k, k, sum[0]);
+      sum[1] = _mm512_fmadd_pd(v, v, sum[1]);
+      sum[2] = _mm512_fmadd_pd(k, whole(weight_ + c), sum[2]);
+      sum[3] = _mm512_fmadd_pd(v, whole(weight_ + d + c), sum[3]);
+    }
+    return {static_cast<std::uint64_t>(_mm512_reduce_add_pd(sum[0])),
+            static_cast<std::uint64_t>(_mm512_reduce_add_pd(sum[1])),
+            static_cast<std::int64_t>(_mm512_reduce_add_pd(sum[2])),
+            static_cast<std::int64_t>(_mm512_reduce_add_pd(sum[3]))};
   }
 
   // Offsets of all tokens (of V, for all), and the deviations from them, which take the
@@ -164,34 +98,16 @@ class Encoder {
                         _mm512_cvtpd_epi32(offset));
   }
 
-  SPECKV_VBMI void order_tokens() noexcept {
-    std::int32_t size[HxShape::kMostTokens] = {};
-    for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
-      size[t] = gain_[t];
-      if (shape_.keys) continue;
-      __m512d energy = _mm512_setzero_pd();
-      for (std::uint32_t c = 0; c < shape_.channels; c += 8) {
-        const __m512d x = whole(s_.other.x + at(t, c));
-        energy = _mm512_fmadd_pd(x, x, energy);
-      }
-      size[t] = hxp::size_of(static_cast<std::uint64_t>(_mm512_reduce_add_pd(energy)),
-                             gain_[t]);
+  SPECKV_VBMI std::uint64_t energy_of(const std::int32_t* deviations) const noexcept {
+    __m512d energy = _mm512_setzero_pd();
+    for (std::uint32_t c = 0; c < shape_.channels; c += 8) {
+      const __m512d x = whole(deviations + c);
+      energy = _mm512_fmadd_pd(x, x, energy);
     }
-    hxp::choose_order(shape_, size, order_);
-    for (std::uint32_t i = 0; i < shape_.tokens; ++i) {
-      const std::uint32_t t = order_.token[i], v = order_.class_of[t];
-      gain_at_[i] = gain_[t];
-      places_.class_at[i] = static_cast<std::uint16_t>(v);
-      __mmask16& lanes = lanes_of_[i / kLanes][v];
-      lanes = static_cast<__mmask16>(lanes | 1U << i % kLanes);
-      places_.known[i / 32] |= 1U << i % 32;
-    }
-    for (std::uint32_t v = 0; v < kClasses; ++v)
-      tokens_log_[v] = log_scale::log2_of(order_.tokens_of[v]);
+    return static_cast<std::uint64_t>(_mm512_reduce_add_pd(energy));
   }
 
-  SPECKV_VBMI std::int32_t guess_step() noexcept {
-    std::int64_t log[kClasses] = {}, steps = 0;
+  SPECKV_VBMI void sum_classes(std::int64_t* log) const noexcept {
     for (std::uint32_t c = 0; c < shape_.channels; c += kLanes) {
       __m512i even[kClasses], odd[kClasses];
       for (std::uint32_t v = 0; v < kClasses; ++v)
@@ -215,19 +131,14 @@ class Encoder {
         for (const std::uint64_t each : energy)
           log[v] += log2_of(std::max<std::uint64_t>(each, 1)) - tokens_log_[v];
       }
-      for (std::uint32_t i = 0; i < kLanes; ++i)
-        steps += step_[c + i];
     }
-    return hxp::compare_classes(shape_, log, steps, s_.own.exponent, unit_.size(),
-                                offset_);
   }
   SPECKV_VBMI_INLINE static __m256i scaled_down(__m512d x, double by) {
     return _mm512_cvt_roundpd_epi32(_mm512_mul_pd(x, _mm512_set1_pd(by)),
                                     _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
   }
 
-  // No number of steps may pass what a decoder takes.
-  SPECKV_VBMI std::int32_t least_log() const noexcept {
+  SPECKV_VBMI std::int32_t finest() const noexcept {
     __m512i least = _mm512_set1_epi32(INT32_MIN);
     for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
       const __m512i finer = _mm512_set1_epi32(-hxp::log_of(0, 0, gain_[t]));
@@ -245,12 +156,19 @@ class Encoder {
             _mm512_max_epi32(least, _mm512_add_epi32(_mm512_slli_epi32(width, 6), own));
       }
     }
-    return std::max(-HxShape::kMostLog,
-                    _mm512_reduce_max_epi32(least) + 64 * (s_.own.exponent - 13) + 1);
+    return _mm512_reduce_max_epi32(least);
   }
 
   // Values and offsets by channels, in the order of places.
-  SPECKV_VBMI void turn() noexcept {
+  SPECKV_VBMI void prepare() noexcept {
+    for (std::uint32_t i = 0; i < shape_.tokens; ++i) {
+      const std::uint32_t v = class_at(i);
+      places_.class_at[i] = static_cast<std::uint16_t>(v);
+      __mmask16& lanes = lanes_of_[i / kLanes][v];
+      lanes = static_cast<__mmask16>(lanes | 1U << i % kLanes);
+      places_.known[i / 32] |= 1U << i % 32;
+    }
+    find_costs(offset_, costs_, of_table_);
     (void)turn_values(
         shape_.tokens, shape_.channels, columns_, s_.bits,
         [this](std::uint32_t i) { return plain_ + order_.token[i] * shape_.stride; });
@@ -271,24 +189,14 @@ class Encoder {
     }
   }
 
-  // Quantises by the step, chooses the tables, and counts, where that is in doubt.
-  SPECKV_VBMI bool fits(std::int32_t log) noexcept {
-    log_ = log;
-    if (unusual_ || hxp::log_of(log, most_step_, 0) >= 6400 ||
-        hxp::log_of(log, least_step_, HxpShape::kGains - 1) <= -6400) {
-      unusual_ = true;
-      return true;  // ends the search
-    }
-    cost_ = 0;
-    for (std::uint32_t c = 0; c < shape_.channels; ++c) {
+  SPECKV_VBMI std::uint64_t price() noexcept {
+    std::uint64_t cost = 0;
+    for (std::uint32_t c = 0; c < shape_.channels && !is_over(cost); ++c) {
       std::uint32_t size[kClasses];
       quantise(c, size);
-      cost_ += choose_table(c, size);
-      if (shape_.words() + cost_ / 8 > unit_.size()) return false;
+      cost += choose_table(c, size);
     }
-    counted_ = hx::is_in_doubt(cost_, shape_.words(), unit_.size());
-    if (counted_) count_words();
-    return !counted_ || shape_.words() + 2 * (words_ + escapes_) <= unit_.size();
+    return cost;
   }
 
   // size: of each class the sum of magnitudes.
@@ -348,10 +256,6 @@ class Encoder {
     return _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
   }
 
-  const std::int16_t* numbers(std::uint32_t c) const noexcept {
-    return s_.numbers + std::size_t{c} * columns_;
-  }
-
   // The cheapest of five tables around that of the mean sizes. Returns its bits.
   SPECKV_VBMI_INLINE std::uint32_t choose_table(std::uint32_t c,
                                                 const std::uint32_t* size) {
@@ -406,39 +310,23 @@ class Encoder {
     }
   }
 
-  void count_words() noexcept {
-    alignas(64) std::uint16_t lengths[HxShape::kMostTokens + kBlock];
-    find_lengths(lengths);
-    const hx::Taken taken = hx::count_words(
-        all_numbers(),
-        lengths, [this](std::uint32_t c, std::uint32_t at) noexcept -> auto& {
-          return costs_[hxp::table_for(table_[c], offset_[places_.class_at[at]])];
-        });
-    words_ = taken.words;
-    escapes_ = (cost_ - taken.bits) / 16;
-  }
-  hx::Numbers all_numbers() const noexcept {
-    return {shape_.tokens, shape_.channels, columns_, s_.numbers};
+  void write(std::byte* words) noexcept {
+    write_words(all_numbers(), words, words_, s_.coded,
+                [this](std::uint32_t group, std::uint32_t c, LaneTable* of) {
+                  std::uint32_t count = 0;
+                  for (std::uint32_t v = 0; v < kClasses; ++v) {
+                    if (lanes_of_[group][v] == 0) continue;
+                    of[count++] = {costs_ + hxp::table_for(table_[c], offset_[v]),
+                                   lanes_of_[group][v]};
+                  }
+                  return count;
+                });
   }
 
-  const HxpShape& shape_;
-  const HxpPlace& place_;
-  const std::byte* plain_;
-  MutableBytes unit_;
-  hxp::Scratch& s_;
   const Costs* const costs_ = costs();
-  const std::uint32_t columns_;  // tokens, to a multiple of kBlock
-  bool unusual_ = false, counted_ = false;
-  std::int32_t log_ = 0, least_step_ = INT32_MAX, most_step_ = INT32_MIN;
-  std::uint64_t cost_ = 0, words_ = 0, escapes_ = 0;
-  hxp::Order order_;
-  std::int32_t offset_[kClasses] = {}, tokens_log_[kClasses] = {};
-  std::uint8_t gain_[HxShape::kMostTokens] = {};
-  std::uint8_t table_[kMostChannels] = {};
-  alignas(64) std::int32_t step_[kMostChannels] = {};
-  std::int32_t mean_[kMostChannels];
-  // Of places: gains, classes, and which lanes have each.
-  alignas(64) std::int32_t gain_at_[HxShape::kMostTokens] = {};
+
+ private:
+  // The classes of places, and which lanes have each.
   Places places_;
   __mmask16 lanes_of_[HxShape::kMostTokens / kLanes][kClasses] = {};
   ClassCosts of_table_[kTables];
@@ -449,11 +337,8 @@ class Encoder {
 template <class F>
 bool encode(const HxpShape& shape, const HxpPlace& place, const std::byte* plain,
             const std::byte* other, MutableBytes unit, hxp::Scratch& scratch) noexcept {
-  if (is_usable() && hxp::has_whole_turns(place.block.profile)) {
-    using Outcome = typename Encoder<F>::Outcome;
-    const Outcome outcome = Encoder<F>(shape, place, plain, unit, scratch).run(other);
-    if (outcome != Outcome::unusual) return outcome == Outcome::done;
-  }
+  if (is_usable())
+    return hxp::encode_with<F, Loops<F>>(shape, place, plain, other, unit, scratch);
   return hxp::encode_unit<F>(shape, place, plain, other, unit, scratch);
 }
 template bool encode<number::F16>(const HxpShape&, const HxpPlace&, const std::byte*,
