@@ -17,8 +17,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
+
+#include "support/child.hpp"
 
 namespace speckv {
 namespace {
@@ -76,14 +77,10 @@ struct alignas(4096) Page {
   std::array<std::byte, kBytes> bytes{};
 };
 
-// Runs `body` in a child process, which may give up what it likes; true if it says so.
+// Whether `body`, in a process of its own, which may give up what it likes, says so.
 template <class Body>
 bool in_child(Body body) {
-  const pid_t child = ::fork();
-  if (child == 0) ::_exit(body() ? 0 : 1);
-  int status = 0;
-  return ::waitpid(child, &status, 0) == child && WIFEXITED(status) &&
-         WEXITSTATUS(status) == 0;
+  return test::Child([&] { return body() ? 0 : 1; }).wait() == 0;
 }
 
 TEST_F(Files, a_new_file_has_all_its_bytes_allocated) {
