@@ -70,6 +70,20 @@ void Lookahead::arrived(std::uint32_t symbol) noexcept {
   if (Asked* asked = asked_.find(symbol)) asked->here = true;
 }
 
+void Lookahead::failed(std::uint32_t symbol) noexcept {
+  if (asked_.find(symbol) == nullptr) return;
+  ++counts_.failed;
+  asked_.erase(symbol);
+}
+
+void Lookahead::gone(std::uint32_t symbol) noexcept {
+  const Asked* asked = asked_.find(symbol);
+  if (asked == nullptr || !asked->here) return;
+  ++counts_.wasted;
+  settled(*asked, false);
+  asked_.erase(symbol);
+}
+
 void Lookahead::set_busy(double share) noexcept {
   if (share >= 0 && share <= 1) price_ = kLeastPrice + (1 - kLeastPrice) * share;
 }

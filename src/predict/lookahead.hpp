@@ -33,7 +33,8 @@ struct LookaheadOptions {
 };
 
 struct LookaheadCounts {
-  std::uint64_t symbols = 0, asked = 0, useful = 0, late = 0, wasted = 0;
+  // asked = useful + late + wasted + failed + what is outstanding
+  std::uint64_t symbols = 0, asked = 0, useful = 0, late = 0, wasted = 0, failed = 0;
   std::uint64_t resident = 0, repeated = 0, unlikely = 0, full = 0;  // why not asked for
 };
 
@@ -67,13 +68,26 @@ class Lookahead {
     return count;
   }
 
-  // What was asked for has come.
+  // The same, and nothing is asked for.
+  void watch(StreamId stream, std::uint32_t symbol) noexcept {
+    use(symbol);
+    predictor_->observe(stream, symbol);
+  }
+  void forget(StreamId stream) noexcept { predictor_->forget(stream); }
+
+  // What was asked for has come; does not come, for which no guess is to blame; had come
+  // and went again unused, which is waste.
   void arrived(std::uint32_t symbol) noexcept;
+  void failed(std::uint32_t symbol) noexcept;
+  void gone(std::uint32_t symbol) noexcept;
   // Share of the link that others use, 0..1: what a fetch costs.
   void set_busy(double share) noexcept;
 
   std::uint32_t depth() const noexcept { return depth_; }
   std::uint32_t outstanding() const noexcept { return asked_.size(); }
+  bool asked_for(std::uint32_t symbol) const noexcept {
+    return asked_.find(symbol) != nullptr;
+  }
   const LookaheadCounts& counts() const noexcept { return counts_; }
 
  private:

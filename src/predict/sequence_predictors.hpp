@@ -9,6 +9,7 @@
 
 #include "predict/lstm_weights.hpp"
 #include "predict/predictor.hpp"
+#include "predict/recent_table.hpp"
 
 namespace speckv::predict {
 
@@ -51,6 +52,27 @@ class SuffixPredictor final : public SequencePredictor {
  private:
   struct Streams;
   std::unique_ptr<Streams> streams_;
+};
+
+// What followed a symbol of late in any stream, what followed that, and so on: guesses
+// that lie ever further ahead, each as likely as all links up to it. Learns as it
+// observes; links of `symbols` symbols, those that were observed last.
+class SuccessorPredictor final : public SequencePredictor {
+ public:
+  // REQUIRES: each 1 to 2^31 - 1.
+  SuccessorPredictor(std::uint32_t streams, std::uint32_t symbols);
+
+  void observe(StreamId stream, std::uint32_t symbol) noexcept override;
+  std::size_t predict(StreamId stream, std::span<Candidate> best) const noexcept override;
+  void forget(StreamId stream) noexcept override;
+
+ private:
+  struct Link {
+    std::uint32_t next = 0;
+    float trust = 0.5F;  // 0..1: how often of late it was that
+  };
+  RecentTable<std::uint32_t> last_;  // of each stream
+  RecentTable<Link> links_;
 };
 
 }  // namespace speckv::predict

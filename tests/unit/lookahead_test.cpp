@@ -121,6 +121,83 @@ TEST(Lookahead, a_predictor_that_is_always_right_goes_deep) {
   EXPECT_EQ(ahead->counts().wasted, 0U);
 }
 
+TEST(Lookahead, what_does_not_come_and_what_goes_again) {
+  Runner runner;
+  auto ahead = Lookahead::make(runner, {.rule = Rule::fixed, .confidence = 0});
+  const auto nowhere = [](std::uint32_t) { return false; };
+  Fetch fetch;
+  ASSERT_EQ(ahead->observe(1, 10, nowhere, fetch), 4U);  // 11 to 14
+  ahead->failed(11);
+  ahead->failed(11);
+  ahead->failed(99);
+  ahead->arrived(12);
+  ahead->gone(12);
+  ahead->gone(13);  // it has not come yet
+  EXPECT_EQ(ahead->outstanding(), 2U);
+  EXPECT_FALSE(ahead->asked_for(12));
+  EXPECT_TRUE(ahead->asked_for(13));
+  ahead->watch(1, 13);
+  ahead->arrived(14);
+  ahead->watch(1, 14);
+  const LookaheadCounts& c = ahead->counts();
+  EXPECT_EQ(c.symbols, 3U);
+  EXPECT_EQ(c.asked, 4U);
+  EXPECT_EQ(c.failed, 1U);
+  EXPECT_EQ(c.wasted, 1U);
+  EXPECT_EQ(c.late, 1U);
+  EXPECT_EQ(c.useful, 1U);
+  EXPECT_EQ(ahead->outstanding(), 0U);
+}
+
+std::vector<std::uint32_t> guesses(const SequencePredictor& predictor, StreamId stream,
+                                   std::size_t most = 8) {
+  std::vector<Candidate> best(most);
+  best.resize(predictor.predict(stream, best));
+  std::vector<std::uint32_t> symbols;
+  float last = 1;
+  for (const Candidate& guess : best) {
+    EXPECT_LE(guess.confidence, last);
+    EXPECT_GE(guess.confidence, 0);
+    last = guess.confidence;
+    symbols.push_back(guess.symbol);
+  }
+  return symbols;
+}
+
+TEST(Successors, lead_ever_further_ahead_and_not_in_circles) {
+  using Symbols = std::vector<std::uint32_t>;
+  SuccessorPredictor predictor(4, 64);
+  EXPECT_EQ(guesses(predictor, 1), Symbols{});
+  for (const std::uint32_t symbol : {5U, 6U, 7U, 8U, 5U})
+    predictor.observe(1, symbol);
+  EXPECT_EQ(guesses(predictor, 1), (Symbols{6, 7, 8}));
+  EXPECT_EQ(guesses(predictor, 1, 2), (Symbols{6, 7}));
+  predictor.observe(2, 7);  // links are every stream's
+  EXPECT_EQ(guesses(predictor, 2), (Symbols{8, 5, 6}));
+  // A loop that does not come back to where it began.
+  for (const std::uint32_t symbol : {20U, 21U, 22U, 21U, 22U})
+    predictor.observe(3, symbol);
+  predictor.observe(4, 20);
+  EXPECT_EQ(guesses(predictor, 4), (Symbols{21, 22}));
+  predictor.forget(4);
+  EXPECT_EQ(guesses(predictor, 4), Symbols{});
+}
+
+TEST(Successors, unlearn_what_is_no_longer_so) {
+  SuccessorPredictor predictor(2, 64);
+  const auto run = [&](std::uint32_t second, int times) {
+    for (int i = 0; i < times; ++i) {
+      predictor.observe(1, 1);
+      predictor.observe(1, second);
+    }
+    predictor.observe(1, 1);
+    return guesses(predictor, 1).at(0);
+  };
+  EXPECT_EQ(run(2, 20), 2U);
+  EXPECT_EQ(run(3, 1), 2U) << "once is nothing";
+  EXPECT_EQ(run(3, 10), 3U);
+}
+
 TEST(Lookahead, options_out_of_bounds_are_refused) {
   Runner runner;
   for (const LookaheadOptions& bad :
