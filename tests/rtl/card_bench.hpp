@@ -75,16 +75,18 @@ class CardBench final : private engine::HostPort {
 
   void put(engine::Descriptor d, std::uint32_t q = 0) {
     d.tag = static_cast<std::uint16_t>(tail_[q]);
-    const std::uint32_t slot = tail_[q]++ % (1U << kDepthLog2);
-    d.store(host() + submission(q) + slot * engine::Descriptor::kBytes);
+    d.store(slot(tail_[q]++, q));
+  }
+  // Where descriptor n lies.
+  std::byte* slot(std::uint32_t n, std::uint32_t q) {
+    return host() + submission(q) + n % (1U << kDepthLog2) * engine::Descriptor::kBytes;
   }
   void ring(std::uint32_t q = 0) { ring_at(q, tail_[q]); }
   void ring_at(std::uint32_t q, std::uint32_t tail) {
     write(engine::kDoorbellWindow + q * engine::kDoorbellStride + engine::doorbell::kTail,
           tail);
   }
-  // Cycles from just before the doorbell of queue 0 to its last completion in host
-  // memory.
+  // Cycles from just before queue 0's doorbell to its last completion in host memory.
   std::uint64_t serve() {
     card_->first_host_read();
     const std::uint64_t begin = card_->cycles();

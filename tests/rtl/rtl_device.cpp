@@ -5,6 +5,7 @@
 #include <atomic>
 #include <bit>
 #include <optional>
+#include <random>
 #include <thread>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "device/os.hpp"
 #include "device/simulated.hpp"
 #include "device/soft_engine.hpp"
+#include "rtl/bit_flips.hpp"
 #include "sim/rtl/rtl_card.hpp"
 
 namespace speckv::test {
@@ -72,10 +74,13 @@ class RtlEngine final : private HostPort {
     kicks_.fetch_add(1);
     kicks_.notify_one();
   }
-  // REQUIRES: inside with_card(). What the card may reach from then on, or no more.
-  void reach(MutableBytes memory) { reachable_.push_back(memory); }
+  // REQUIRES: inside with_card(). What the card may reach from then on, rings or data, or
+  // no more.
+  void reach(MutableBytes memory, bool rings) { reachable_.push_back({memory, rings}); }
   void leave(MutableBytes memory) {
-    const auto same = [&](MutableBytes other) { return other.data() == memory.data(); };
+    const auto same = [&](const Reachable& r) {
+      return r.memory.data() == memory.data();
+    };
     const auto at = std::ranges::find_if(reachable_, same);
     if (at != reachable_.end()) reachable_.erase(at);
   }
@@ -88,11 +93,30 @@ class RtlEngine final : private HostPort {
       {
         const std::lock_guard lock(mutex_);
         carry_doorbells();
+        flip_bits();
         more = card_->run();
         if (std::exchange(errors_, false)) tell_errors();
       }
       if (!more) kicks_.wait(kicks);
     }
+  }
+
+  void flip_bits() {
+    if (card_->flipped(flipping_)) bit_flips.done.fetch_add(1);
+    const std::uint32_t within = bit_flips.within.load();
+    if (within == 0 || reachable_.empty()) return;
+    const auto any = [&](std::uint32_t n) {
+      return static_cast<std::uint32_t>(random_() % n);
+    };
+    sim::Flip flip{.end = ~std::uint64_t{0}, .nth = 1 + any(within), .bit = any(512)};
+    flipping_ = any(2) == 0 ? sim::Bus::host : sim::Bus::memory;
+    if (flipping_ == sim::Bus::host) {
+      const Reachable& r = reachable_[random_() % reachable_.size()];
+      if (r.rings) return;
+      flip.from = reinterpret_cast<std::uintptr_t>(r.memory.data()) / kBeat * kBeat;
+      flip.end = flip.from + r.memory.size();
+    }
+    card_->flip(flipping_, any(2) == 0, flip);
   }
 
   void carry_doorbells() {
@@ -119,7 +143,7 @@ class RtlEngine final : private HostPort {
 
   // Whole beats around what was registered, as the pages of a real one would have them.
   MutableBytes view(std::uint64_t address, std::uint64_t length, bool) noexcept override {
-    for (const MutableBytes memory : reachable_) {
+    for (const auto& [memory, rings] : reachable_) {
       const auto base = reinterpret_cast<std::uintptr_t>(memory.data());
       const std::uint64_t first = base / kBeat * kBeat;
       const std::uint64_t last = (base + memory.size() + kBeat - 1) / kBeat * kBeat;
@@ -137,10 +161,17 @@ class RtlEngine final : private HostPort {
     }
   }
 
+  struct Reachable {
+    MutableBytes memory;
+    bool rings;
+  };
+
   TurnMutex mutex_;  // guards what follows, but for the pages
-  std::vector<MutableBytes> reachable_;
+  std::vector<Reachable> reachable_;
   std::array<Opened, kMaxQueues> queues_{};
   bool errors_ = false;
+  sim::Bus flipping_ = sim::Bus::host;
+  std::minstd_rand random_{1};
   std::unique_ptr<sim::RtlCard> card_;
   std::atomic<std::uint32_t> kicks_{0};
   std::atomic<bool> stop_{false};
@@ -181,7 +212,7 @@ class RtlQueue final : public CardQueue, private QueueListener {
         waker_(std::move(waker)),
         rings_(entries_ + (entries_ + 3) / 4) {
     engine_.with_card([&](sim::RtlCard& card) {
-      engine_.reach(bytes());
+      engine_.reach(bytes(), true);
       enable(card);
     });
   }
@@ -283,7 +314,7 @@ class RtlPort final : public CardPort {
     free_regions_.pop_back();
     memory_of_[number] = memory;
     engine_.with_card([&](sim::RtlCard& card) {
-      engine_.reach(memory);
+      engine_.reach(memory, false);
       set_region(card, number, reinterpret_cast<std::uintptr_t>(memory.data()),
                  memory.size(), 0);
     });

@@ -10,6 +10,7 @@
 #include "cxlspeckv/block.hpp"
 
 #include "base/endian.hpp"
+#include "sim/rtl/bus_faults.hpp"
 #include "sim/rtl/rtl_card.hpp"
 
 namespace speckv::sim {
@@ -75,13 +76,7 @@ class AxiSlave {
     port_.ar_ready = port_.aw_ready = port_.w_ready = 0;
   }
   void silence(unsigned channels) { silent_ = channels; }
-  // The nth beat that is read, or burst that is written, from now on fails; 0: none.
-  void fail(bool writing, std::uint32_t nth, std::uint8_t response) {
-    fail_[writing] = nth;
-    failure_ = response;
-  }
-  // Whether that is still to come.
-  bool fails() const { return fail_[0] != 0 || fail_[1] != 0; }
+  BusFaults& faults() { return faults_; }
 
   // Nothing is on its way.
   bool idle() const { return reads_.empty() && writes_.empty() && answers_.empty(); }
@@ -96,7 +91,7 @@ class AxiSlave {
       reads_.push_back({port_.ar_addr, port_.ar_len + 1U, now + latency_, 0});
     }
     if (port_.aw_valid != 0 && port_.aw_ready != 0) {
-      writes_.push_back({port_.aw_addr, port_.aw_len + 1U, 0, failure(true)});
+      writes_.push_back({port_.aw_addr, port_.aw_len + 1U, 0, faults_.response(true)});
     }
     if (port_.w_valid != 0 && port_.w_ready != 0 && !writes_.empty()) write(now);
   }
@@ -128,10 +123,6 @@ class AxiSlave {
     std::uint8_t response;
   };
 
-  // What this beat or burst is answered with, if nothing else is wrong.
-  std::uint8_t failure(bool writing) {
-    return fail_[writing] != 0 && --fail_[writing] == 0 ? failure_ : 0;
-  }
   bool speaks(unsigned channel) const { return (silent_ & channel) == 0; }
 
   void read() {
@@ -140,7 +131,8 @@ class AxiSlave {
     // Memory ends at any byte; what is asked for, at whole beats.
     const MutableBytes bytes = memory_.view(burst.address, kBeat, false);
     load_words(port_.r_data, bytes.data(), bytes.size());
-    const std::uint8_t response = failure(false);
+    faults_.spoil(false, burst.address, port_.r_data);
+    const std::uint8_t response = faults_.response(false);
     port_.r_resp = bytes.empty() ? kDecodeError : response;
     port_.r_last = burst.left == 1;
     burst.address += kBeat;
@@ -155,7 +147,10 @@ class AxiSlave {
       const bool all =
           bytes.size() == kBeat || (bytes.size() < kBeat && strobe >> bytes.size() == 0);
       if (all) {
-        store_words(bytes.data(), port_.w_data, strobe);
+        std::uint32_t beat[kBeat / 4];
+        std::memcpy(beat, port_.w_data, kBeat);
+        faults_.spoil(true, burst.address, beat);
+        store_words(bytes.data(), beat, strobe);
       } else {
         burst.response = kDecodeError;
       }
@@ -172,9 +167,8 @@ class AxiSlave {
   const std::uint32_t latency_;
   Willing willing_;
   std::deque<Burst> reads_, writes_, answers_;
-  unsigned silent_ = 0;         // channels
-  std::uint32_t fail_[2] = {};  // to be read, to be written, until it fails
-  std::uint8_t failure_ = 0;
+  unsigned silent_ = 0;  // channels
+  BusFaults faults_;
   bool took_r_ = false, took_b_ = false;
 };
 

@@ -126,17 +126,25 @@ class VerilatedCard final : public RtlCard {
   }
   void fail(Bus bus, bool writing, std::uint32_t nth, Response response) override {
     at(bus, [&](auto& slave) {
-      slave.fail(writing, nth, static_cast<std::uint8_t>(response));
+      slave.faults().fail(writing, nth, static_cast<std::uint8_t>(response));
     });
   }
   bool unfailed(Bus bus) override {
     bool still = false;
     at(bus, [&](auto& slave) {
-      still = slave.fails();
-      slave.fail(false, 0, 0);
-      slave.fail(true, 0, 0);
+      still = slave.faults().fails();
+      slave.faults().fail(false, 0, 0);
+      slave.faults().fail(true, 0, 0);
     });
     return still;
+  }
+  void flip(Bus bus, bool writing, const Flip& flip) override {
+    at(bus, [&](auto& slave) { slave.faults().flip(writing, flip); });
+  }
+  bool flipped(Bus bus) override {
+    bool was = false;
+    at(bus, [&](auto& slave) { was = slave.faults().flipped(); });
+    return was;
   }
   std::uint64_t cycles() const override { return now_; }
   std::uint64_t first_host_read() override { return std::exchange(first_read_, 0); }

@@ -32,6 +32,13 @@ inline constexpr unsigned kReadAddress = 1, kReadData = 2, kWriteAddress = 4,
 
 enum class Response : std::uint8_t { slave_error = 2, decode_error = 3 };
 
+// One bit of the nth beat, from now on, whose address is at least `from` and less than
+// `end`.
+struct Flip {
+  std::uint64_t from = 0, end = 0;
+  std::uint32_t nth = 1, bit = 0;  // of 512; bit b is of byte b / 8
+};
+
 class RtlCard : public Card {
  public:
   // Until it is told otherwise, nothing passes on these channels of a bus any more, but
@@ -42,6 +49,10 @@ class RtlCard : public Card {
   virtual void fail(Bus bus, bool writing, std::uint32_t nth, Response response) = 0;
   // Whether that is still to come; it is no more afterwards.
   virtual bool unfailed(Bus bus) = 0;
+  // That bit of what a bus gives the card, or takes from it to write, is inverted.
+  virtual void flip(Bus bus, bool writing, const Flip& flip) = 0;
+  // Whether it has been; it will not be any more.
+  virtual bool flipped(Bus bus) = 0;
   // Cycles that were simulated.
   virtual std::uint64_t cycles() const = 0;
   // Cycles in which an address of host memory was first offered, since this was last
