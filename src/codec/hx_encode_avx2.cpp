@@ -173,6 +173,7 @@ class Loops : public hx::EncoderState {
                 });
   }
 
+ protected:
   const Costs* const costs_ = costs();
 
  private:

@@ -190,7 +190,10 @@ class Loops : public hx::EncoderState {
                 });
   }
 
+ protected:
   const Costs* const costs_ = costs();
+
+ private:
   // Of each 32 columns, those that have a token.
   __mmask32 masks_[HxShape::kMostTokens / 32];
 };

@@ -61,7 +61,7 @@ class EncoderState {
   std::int32_t log_ = 0;
   std::uint64_t cost_ = 0, words_ = 0, escapes_ = 0;
   std::uint8_t most_gain_ = 0;
-  std::uint8_t gain_[HxShape::kMostTokens];
+  std::uint8_t gain_[HxShape::kMostTokens] = {};
   std::uint8_t table_[HxShape::kMostChannels];
   alignas(64) std::int16_t mean_[HxShape::kMostChannels] = {};
   alignas(64) std::int32_t plain_mean_[HxShape::kMostChannels];

@@ -323,6 +323,7 @@ class Loops : public hxp::EncoderState {
                 });
   }
 
+ protected:
   const Costs* const costs_ = costs();
 
  private:
