@@ -1,21 +1,12 @@
 // int8: rows of 8-bit values, each under a scale of its own.
+#include "codec/int8.hpp"
+
 #include <cstring>
 
-#include "codec/builtin.hpp"
 #include "codec/kernels.hpp"
 
 namespace speckv {
 namespace {
-
-// A unit: `tokens` scales, then `tokens` rows of values, each part padded to 64 bytes.
-struct Unit {
-  std::uint64_t scales, values, bytes;
-};
-Unit unit_of(const BlockLayout& layout) noexcept {
-  const std::uint64_t scales = std::uint64_t{layout.tokens} * 2;
-  const std::uint64_t values = std::uint64_t{layout.tokens} * layout.head_dim;
-  return {scales, values, padded(scales) + padded(values)};
-}
 
 class Int8 final : public Codec {
  public:
@@ -25,37 +16,29 @@ class Int8 final : public Codec {
     return is_16_bit(layout.dtype) && max_layer_bytes(layout) <= UINT32_MAX;
   }
   std::uint64_t max_layer_bytes(const BlockLayout& layout) const noexcept override {
-    return layer_units(layout) * unit_of(layout).bytes;
+    return layer_units(layout) * int8_unit(layout).bytes;
   }
 
   Result<std::size_t> encode(const LayerContext& context, Bytes plain,
                              MutableBytes out) const noexcept override {
     const BlockLayout& layout = context.layout;
-    const Unit unit = unit_of(layout);
+    const Int8Unit unit = int8_unit(layout);
     const std::uint64_t units = layer_units(layout);
-    const CodecLoops& loops = codec_kernel().of(layout.dtype);
     for (std::uint64_t u = 0; u < units; ++u) {
       std::byte* scales = out.data() + u * unit.bytes;
       std::byte* values = scales + padded(unit.scales);
       std::memset(scales + unit.scales, 0, padded(unit.scales) - unit.scales);
       std::memset(values + unit.values, 0, padded(unit.values) - unit.values);
-      const UnitRows rows = unit_rows(layout, u);
-      const std::byte* row = plain.data() + rows.first;
-      for (std::uint32_t t = 0; t < layout.tokens; ++t, row += rows.stride) {
-        auto* to =
-            reinterpret_cast<std::int8_t*>(values) + std::uint64_t{t} * layout.head_dim;
-        if (!loops.int8_encode(row, layout.head_dim, scales + 2 * t, to)) {
-          return Status{Code::unsupported, "not finite"};
-        }
-      }
     }
+    if (!int8_encode_tokens(layout, 0, layout.tokens, plain, out))
+      return Status{Code::unsupported, "not finite"};
     return static_cast<std::size_t>(units * unit.bytes);
   }
 
   Code decode(const LayerContext& context, Bytes encoded,
               MutableBytes plain) const noexcept override {
     const BlockLayout& layout = context.layout;
-    const Unit unit = unit_of(layout);
+    const Int8Unit unit = int8_unit(layout);
     const std::uint64_t units = layer_units(layout);
     const CodecLoops& loops = codec_kernel().of(layout.dtype);
     if (!supports(layout) || encoded.size() != units * unit.bytes) return Code::corrupted;
@@ -81,6 +64,24 @@ class Int8 final : public Codec {
 };
 
 }  // namespace
+
+bool int8_encode_tokens(const BlockLayout& layout, std::uint32_t first,
+                        std::uint32_t count, Bytes plain, MutableBytes out) noexcept {
+  const Int8Unit unit = int8_unit(layout);
+  const std::uint64_t units = layer_units(layout);
+  const CodecLoops& loops = codec_kernel().of(layout.dtype);
+  for (std::uint64_t u = 0; u < units; ++u) {
+    std::byte* const scales = out.data() + u * unit.bytes;
+    auto* const values = reinterpret_cast<std::int8_t*>(scales + padded(unit.scales));
+    const UnitRows rows = unit_rows(layout, u);
+    for (std::uint32_t t = first; t < first + count; ++t) {
+      if (!loops.int8_encode(plain.data() + rows.first + t * rows.stride, layout.head_dim,
+                             scales + 2 * t, values + std::uint64_t{t} * layout.head_dim))
+        return false;
+    }
+  }
+  return true;
+}
 
 const Codec& int8_codec() noexcept {
   static const Int8 codec;
