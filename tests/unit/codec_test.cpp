@@ -13,6 +13,7 @@
 
 #include "codec/builtin.hpp"
 #include "codec/frame.hpp"
+#include "codec/kvq4_planes.hpp"
 #include "codec/number.hpp"
 #include "support/blocks.hpp"
 
@@ -213,7 +214,18 @@ std::vector<Vector> vectors_in(const std::string& file) {
 
 class Golden : public ::testing::TestWithParam<const char*> {};
 
+void expect_planes(const Vector& v) {  // encoded: the first, then the second
+  const Bytes all = v.bytes.at("encoded");
+  const Bytes first = all.first(kvq4_codec().max_layer_bytes(v.layout));
+  Block out(second_plane_bytes(v.layout)), back(v.layout.layer_bytes());
+  EXPECT_EQ(encode_second_plane(v.layout, v.bytes.at("plain"), first, out), Code::ok);
+  EXPECT_TRUE(std::ranges::equal(out, all.subspan(first.size())));
+  EXPECT_EQ(decode_planes(v.layout, first, out, back), Code::ok);
+  EXPECT_EQ(back, v.bytes.at("decoded"));
+}
+
 void expect_layer(const Vector& v) {
+  if (v.codec == "kvq4_planes") return expect_planes(v);
   const Codec* codec = find_codec(v.codec);
   ASSERT_NE(codec, nullptr);
   const auto profile = v.bytes.find("profile");
@@ -278,9 +290,10 @@ TEST_P(Golden, bytes_are_those_of_the_vectors) {
 
 INSTANTIATE_TEST_SUITE_P(Files, Golden,
                          ::testing::Values("codec_int8.txt", "codec_int8_delta_rle.txt",
-                                           "codec_kvq4.txt", "codec_lossless.txt",
-                                           "codec_rt.txt", "codec_hx.txt",
-                                           "codec_hxp.txt", "codec_frame.txt"));
+                                           "codec_kvq4.txt", "codec_kvq4_planes.txt",
+                                           "codec_lossless.txt", "codec_rt.txt",
+                                           "codec_hx.txt", "codec_hxp.txt",
+                                           "codec_frame.txt"));
 
 // ---- Particulars --------------------------------------------------------------------
 

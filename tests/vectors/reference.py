@@ -148,24 +148,52 @@ def group(number, bits):
 
 
 def kvq4(number, layout, plain):
-    width = layout["dim"] if layout["dim"] <= 256 else 64
-    encoded, decoded = b"", []
-    for is_key, rows in units(layout, plain):
-        if is_key:
-            groups = [group(number, column) for column in zip(*rows)]
-            steps = [list(row) for row in zip(*(g[1] for g in groups))]
-            values = [list(row) for row in zip(*(g[2] for g in groups))]
-        else:
-            cut = [[row[i : i + width] for i in range(0, len(row), width)] for row in rows]
-            done = [[group(number, part) for part in row] for row in cut]
-            groups = [g for row in done for g in row]
-            steps = [[q for g in row for q in g[1]] for row in done]
-            values = [[v for g in row for v in g[2]] for row in done]
-        encoded += padded(b"".join(g[0] for g in groups))
-        nibbles = [q for row in steps for q in row]
-        encoded += padded(bytes(a | b << 4 for a, b in zip(nibbles[::2], nibbles[1::2])))
-        decoded += [v for row in values for v in row]
+    encoded, decoded, _, _ = kvq4_planes(number, layout, plain)
     return encoded, decoded
+
+
+def both_planes(number, layout, plain):
+    """kvq4's layer and the second plane behind it; values from both."""
+    first, _, second, decoded = kvq4_planes(number, layout, plain)
+    return first + second, decoded
+
+
+def rests(number, head, bits, steps):
+    """The second nibbles of a group, and its values from both."""
+    scale, zero = struct.unpack("<Hh", head)
+    inverse, size = number.inverse(scale), number.value(scale)
+    second, values = [], []
+    for b, q in zip(bits, steps):
+        parts = 16 * (q - zero)
+        second.append(max(0, min(15, round(16 * number.value(b) * inverse) - parts + 8)))
+        values.append(number.bits((parts + second[-1] - 8) * size / 16))
+    return second, values
+
+
+def kvq4_planes(number, layout, plain):
+    """(first plane, values from it, second plane, values from both)"""
+    width = layout["dim"] if layout["dim"] <= 256 else 64
+    first, coarse, second, fine = b"", [], b"", []
+
+    def rows_of(parts, is_key):
+        if is_key:
+            return [v for row in zip(*parts) for v in row]
+        return [v for part in parts for v in part]
+
+    def packed(nibbles):
+        return padded(bytes(a | b << 4 for a, b in zip(nibbles[::2], nibbles[1::2])))
+
+    for is_key, rows in units(layout, plain):
+        parts = [list(column) for column in zip(*rows)] if is_key else [
+            row[i : i + width] for row in rows for i in range(0, len(row), width)]
+        groups = [group(number, part) for part in parts]
+        more = [rests(number, g[0], part, g[1]) for g, part in zip(groups, parts)]
+        first += padded(b"".join(g[0] for g in groups))
+        first += packed(rows_of([g[1] for g in groups], is_key))
+        coarse += rows_of([g[2] for g in groups], is_key)
+        second += packed(rows_of([m[0] for m in more], is_key))
+        fine += rows_of([m[1] for m in more], is_key)
+    return first, coarse, second, fine
 
 
 def code_lengths(counts, most):
@@ -243,7 +271,8 @@ def code(name, layout, plain, profile=None, layer=0, position=None):
         encoded, decoded = hxp_reference.code(name, number, units(layout, plain), crc32c, profile,
                                               layer, position)
     else:
-        codec = {"int8": int8, "int8_delta_rle": int8_delta_rle, "kvq4": kvq4}[name]
+        codec = {"int8": int8, "int8_delta_rle": int8_delta_rle, "kvq4": kvq4,
+                 "kvq4_planes": both_planes}[name]
         encoded, decoded = codec(number, layout, plain)
     return encoded, struct.pack(f"<{len(decoded)}H", *decoded)
 
