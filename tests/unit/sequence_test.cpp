@@ -1,9 +1,11 @@
 #include "cxlspeckv/sequence.hpp"
 
+#include <map>
 #include <numeric>
 
 #include <gtest/gtest.h>
 
+#include "base/endian.hpp"
 #include "support/invariants.hpp"
 #include "support/sequence_rows.hpp"
 #include "support/store_fixture.hpp"
@@ -19,6 +21,10 @@ using Kind = HeapDevice::Kind;
 using Tokens = std::vector<std::uint32_t>;
 
 constexpr std::uint32_t kBlock = 16;  // tokens
+// docs/block-format.md, "The frame": its first bytes, and where the first layer's codec
+// is.
+constexpr std::uint32_t kFrameMagic = 0x424B5653;
+constexpr std::size_t kFirstCodec = 48 + 8;
 
 Tokens tokens_from(std::uint32_t first, std::uint32_t count) {
   Tokens tokens(count);
@@ -29,15 +35,14 @@ Tokens tokens_from(std::uint32_t first, std::uint32_t count) {
 class SequenceTest : public testing::Test {
  protected:
   // A fast tier of `blocks`, and a disk below it.
-  void open(std::uint64_t blocks, bool disk_below = true) {
+  void open(std::uint64_t blocks, bool disk_below = true, const char* codec = "raw") {
     memory_ = std::make_shared<HeapDevice>(blocks * test::frame_bytes(small_layout()),
                                            Kind::memory);
     StoreOptions options;
     options.layouts = {small_layout()};
     options.tiers.push_back(test::tier_on("fast", memory_));
-    if (disk_below)
-      options.tiers.push_back(
-          test::tier_on("disk", std::make_shared<HeapDevice>(2 << 20, Kind::disk)));
+    disk_ = std::make_shared<HeapDevice>(2 << 20, Kind::disk);
+    if (disk_below) options.tiers.push_back(test::tier_on("disk", disk_, codec));
     auto opened = BlockStore::open(std::move(options));
     ASSERT_TRUE(opened.ok()) << opened.error().message();
     store_ = *std::move(opened);
@@ -67,9 +72,54 @@ class SequenceTest : public testing::Test {
     return {sequence.keys().begin(), sequence.keys().end()};
   }
 
-  std::shared_ptr<HeapDevice> memory_;
+  // The frames on the disk, by where they lie. Nothing may be on its way there.
+  std::map<std::size_t, std::vector<std::byte>> frames() const {
+    std::map<std::size_t, std::vector<std::byte>> found;
+    const MutableBytes disk = disk_->raw();
+    for (std::size_t at = 0; at < disk.size(); at += 512) {
+      if (load_le<std::uint32_t>(disk.data() + at) != kFrameMagic) continue;
+      const auto bytes = load_le<std::uint64_t>(disk.data() + at + 32);
+      if (bytes > disk.size() - at) continue;
+      const auto frame = disk.subspan(at, bytes);
+      found[at] = {frame.begin(), frame.end()};
+    }
+    return found;
+  }
+
+  std::shared_ptr<HeapDevice> memory_, disk_;
   std::unique_ptr<BlockStore> store_;
 };
+
+// Blocks are immutable, and a tail is raw until it is full: tokens that follow change not
+// a byte of what was encoded before.
+TEST_F(SequenceTest, appending_encodes_nothing_that_is_sealed_again) {
+  open(32, true, "lossless");
+  auto sequence = make();
+  std::map<std::size_t, std::vector<std::byte>> before;
+  for (std::uint32_t size = 0; size < 20 * kBlock;) {
+    const auto taken = sequence->append(tokens_from(size, 7));
+    ASSERT_TRUE(taken.ok());
+    for (std::uint32_t layer = 0; layer < small_layout().layers; ++layer) {
+      for (std::uint32_t t = size; t < size + *taken; ++t)
+        test::for_row_bytes(
+            small_layout(), layer, t, t, [&](std::uint64_t at, std::byte b) {
+              sequence->tail(layer)[at] = at % 2 == 0 ? b : std::byte{0x3C};
+            });
+    }
+    size += *taken;
+    ASSERT_TRUE(store_->flush().ok());
+    const auto now = frames();
+    EXPECT_EQ(now.size(), sequence->keys().size());
+    for (const auto& [at, frame] : before) {
+      ASSERT_TRUE(now.contains(at)) << "moved";
+      ASSERT_EQ(now.at(at), frame) << "written again with " << size << " tokens";
+    }
+    before = now;
+  }
+  ASSERT_EQ(before.size(), 19U);
+  for (const auto& [at, frame] : before)
+    EXPECT_EQ(frame[kFirstCodec], std::byte{5}) << "encoded as lossless";
+}
 
 TEST_F(SequenceTest, shows_what_was_written_sealed_or_not) {
   open(16);
