@@ -175,11 +175,11 @@ class StreamCost : public testing::Test {
       with.touch(symbol);
     }
     EXPECT_GT(without.waited, kTouches * kMove / 5);
-    guesses = with.scheduler->guesses();
-    counters = with.scheduler->counters();
-    depth = with.scheduler->depth();
-    EXPECT_EQ(guesses.asked, guesses.useful + guesses.late + guesses.wasted +
-                                 guesses.failed + with.scheduler->outstanding());
+    guesses_ = with.scheduler->guesses();
+    counters_ = with.scheduler->counters();
+    depth_ = with.scheduler->depth();
+    EXPECT_EQ(guesses_.asked, guesses_.useful + guesses_.late + guesses_.wasted +
+                                  guesses_.failed + with.scheduler->outstanding());
     return with.waited / without.waited;
   }
   static std::unique_ptr<SequencePredictor> successors() {
@@ -190,9 +190,9 @@ class StreamCost : public testing::Test {
     return std::make_unique<Oracle>(all, std::move(says));
   }
 
-  predict::LookaheadCounts guesses;
-  StreamCounters counters;
-  std::uint32_t depth = 0;
+  predict::LookaheadCounts guesses_;
+  StreamCounters counters_;
+  std::uint32_t depth_ = 0;
 };
 
 std::uint32_t truth(std::span<const std::uint32_t> to_come, std::uint32_t guess) {
@@ -209,9 +209,9 @@ std::uint32_t lie(std::span<const std::uint32_t> to_come, std::uint32_t guess) {
 
 TEST_F(StreamCost, a_loop_is_staged_before_it_is_used) {
   EXPECT_LT(ratio(loop(), successors()), 0.05);
-  EXPECT_EQ(depth, 8U);
-  EXPECT_EQ(counters.pauses, 0U);
-  EXPECT_GT(guesses.useful, guesses.asked * 95 / 100);
+  EXPECT_EQ(depth_, 8U);
+  EXPECT_EQ(counters_.pauses, 0U);
+  EXPECT_GT(guesses_.useful, guesses_.asked * 95 / 100);
 }
 
 TEST_F(StreamCost, what_is_true_pays) {
@@ -230,9 +230,9 @@ TEST_F(StreamCost, no_order_at_all) {
 TEST_F(StreamCost, guesses_that_nobody_follows) {
   const Symbols all = mixed();
   EXPECT_LE(ratio(all, oracle(all, lie)), 1.01);
-  EXPECT_EQ(depth, 2U);
-  EXPECT_GE(counters.pauses, 3U);
-  EXPECT_GT(counters.unheard, kTouches * 9 / 10);
+  EXPECT_EQ(depth_, 2U);
+  EXPECT_GE(counters_.pauses, 3U);
+  EXPECT_GT(counters_.unheard, kTouches * 9 / 10);
   EXPECT_GT(ratio(all, oracle(all, lie), 1.5 * kMove, false), 1.1)
       << "unguarded they do hurt";
 }
@@ -262,10 +262,10 @@ TEST_F(StreamCost, guesses_that_come_too_late) {
 
 TEST_F(StreamCost, the_same_twice_is_the_same) {
   const double first = ratio(phases(), successors());
-  const predict::LookaheadCounts before = guesses;
+  const predict::LookaheadCounts before = guesses_;
   EXPECT_EQ(ratio(phases(), successors()), first);
-  EXPECT_EQ(guesses.asked, before.asked);
-  EXPECT_EQ(guesses.wasted, before.wasted);
+  EXPECT_EQ(guesses_.asked, before.asked);
+  EXPECT_EQ(guesses_.wasted, before.wasted);
 }
 
 }  // namespace

@@ -157,62 +157,62 @@ TEST(StreamPrefetcher, a_fixed_depth_stays) {
 class GatedStreams : public testing::Test {
  protected:
   void begin(const StreamPrefetchOptions& options) {
-    live.open(options);
-    const auto keys = live.save_below({0, 40});
+    live_.open(options);
+    const auto keys = live_.save_below({0, 40});
     for (std::uint64_t round = 0; round < 3; ++round) {
       for (std::uint64_t page = 0; page < 40; ++page)
-        live.touch(round, page);
-      live.run();
-      live.displace(keys);
+        live_.touch(round, page);
+      live_.run();
+      live_.displace(keys);
     }
-    before = live.stats();
-    gate->close();
+    before_ = live_.stats();
+    gate_->close();
   }
-  std::shared_ptr<test::GatedDevice> gate =
+  std::shared_ptr<test::GatedDevice> gate_ =
       std::make_shared<test::GatedDevice>(512 * kFrame);
-  Streams live{48, gate};
-  StreamPrefetchStats before;
+  Streams live_{48, gate_};
+  StreamPrefetchStats before_;
 };
 
 TEST_F(GatedStreams, what_is_used_before_it_comes_is_late) {
   begin({.depth = 4});
-  live.touch(9, 0);
-  ASSERT_GT(live.stats().in_flight, 0U);
-  live.touch(9, 1);
-  EXPECT_EQ(live.stats().late, before.late + 1);
-  EXPECT_EQ(live.stats().missed, before.missed + 2);
-  gate->open();
-  live.run();
-  const StreamPrefetchStats stats = live.stats();
+  live_.touch(9, 0);
+  ASSERT_GT(live_.stats().in_flight, 0U);
+  live_.touch(9, 1);
+  EXPECT_EQ(live_.stats().late, before_.late + 1);
+  EXPECT_EQ(live_.stats().missed, before_.missed + 2);
+  gate_->open();
+  live_.run();
+  const StreamPrefetchStats stats = live_.stats();
   EXPECT_EQ(stats.asked, accounted(stats));
-  EXPECT_EQ(live.store.load(2), Code::ok);
+  EXPECT_EQ(live_.store.load(2), Code::ok);
 }
 
 TEST_F(GatedStreams, no_more_is_in_flight_than_may_be) {
   begin({.depth = 8, .most_in_flight = 3 * kBlock});
-  EXPECT_LE(before.peak_in_flight, 3 * kBlock);
+  EXPECT_LE(before_.peak_in_flight, 3 * kBlock);
   for (std::uint64_t page = 0; page < 40; page += 4) {
-    live.touch(9, page);
-    ASSERT_LE(live.stats().in_flight, 3 * kBlock);
-    live.ahead->ended(9);
+    live_.touch(9, page);
+    ASSERT_LE(live_.stats().in_flight, 3 * kBlock);
+    live_.ahead->ended(9);
   }
-  EXPECT_EQ(live.stats().peak_in_flight, 3 * kBlock);
-  EXPECT_GT(live.stats().full, before.full);
-  gate->open();
-  live.run();
-  EXPECT_EQ(live.stats().asked, accounted(live.stats()));
+  EXPECT_EQ(live_.stats().peak_in_flight, 3 * kBlock);
+  EXPECT_GT(live_.stats().full, before_.full);
+  gate_->open();
+  live_.run();
+  EXPECT_EQ(live_.stats().asked, accounted(live_.stats()));
 }
 
 TEST_F(GatedStreams, it_goes_and_leaves_nothing) {
   begin({});
-  live.touch(9, 0);
-  ASSERT_GT(live.stats().in_flight, 0U);
+  live_.touch(9, 0);
+  ASSERT_GT(live_.stats().in_flight, 0U);
   {
-    const std::jthread opener([&] { gate->open(); });
-    live.ahead.reset();
+    const std::jthread opener([&] { gate_->open(); });
+    live_.ahead.reset();
   }
-  EXPECT_EQ(test::check_invariants(*live.store), "");
-  live.load({0, 40});
+  EXPECT_EQ(test::check_invariants(*live_.store), "");
+  live_.load({0, 40});
 }
 
 TEST(StreamPrefetcher, the_lstm_says_what_comes) {

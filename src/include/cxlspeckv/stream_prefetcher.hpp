@@ -37,8 +37,8 @@ struct StreamPrefetchOptions {
   float confidence = 0.1F;       // 0 to 1; guesses below are left alone
   std::uint32_t patience = 256;  // uses after which what was asked for is waste; from 1
   std::uint32_t streams = 1024;  // remembered at once; 1 to 2^20
-  std::uint32_t symbols = 1U << 18;             // whose block is remembered; 1 to 2^28
-  LayoutId layout{};                            // of the blocks: one size for all
+  std::uint32_t symbols = 1U << 18;  // remembered, in 100 bytes each; 1 to 2^28
+  LayoutId layout{};                 // of the blocks: one size for all
   std::uint64_t most_in_flight = 256ULL << 20;  // bytes; at least a block
   // That it may lose, more than it earned, before it is silent for a minute, and then for
   // longer; at most the first tier's size counts. All trials together cost at most twice
