@@ -1,5 +1,6 @@
 #include "codec/append.hpp"
 
+#include <cassert>
 #include <cstring>
 
 #include "base/endian.hpp"
@@ -57,6 +58,7 @@ void append_raw(const BlockLayout& layout, const Tokens& tokens, Bytes plain,
 void append_kvq4(const BlockLayout& layout, const Tokens& tokens, Bytes plain,
                  MutableBytes encoded) noexcept {
   const Kvq4Shape whole = kvq4_shape(layout);
+  assert(whole.group > 0);
   Kvq4Shape one = whole;
   one.tokens = 1;
   const auto encode = codec_kernel().of(layout.dtype).kvq4_encode_values;
