@@ -112,7 +112,9 @@ class Layers {
             {1, 1, 128, 16, DType::f16, Kind::kv},
             {1, 3, 80, 32, DType::f16, Kind::kv},
             {1, 1, 320, 64, DType::bf16, Kind::latent},
-            {1, 2, 64, 32, DType::f32, Kind::kv}};
+            {1, 2, 64, 32, DType::f32, Kind::kv},
+            {1, 3, 64, 16, DType::f16, Kind::interleaved},
+            {1, 2, 80, 19, DType::bf16, Kind::interleaved}};
   }
 };
 

@@ -1,5 +1,6 @@
 // The whole card in cycles: from a doorbell to its first address, a descriptor's way with
-// nothing and with 4 KB to move, layers; and resets in the middle of commands.
+// nothing and with 4 KB to move, layers; and resets in the middle of commands, and
+// registers that both read at once.
 #include <cstdio>
 #include <random>
 
@@ -81,6 +82,23 @@ TEST(Card, ResetInTheMiddle) {
     EXPECT_EQ(bench.answer(0), Answer::ok);
     EXPECT_EQ(bench.answer(1), Answer::ok);
   }
+}
+
+TEST(Card, TheHostReadsRegionsWhileCommandsAskForThem) {
+  CardBench bench({.latency = 5, .stalls = true});
+  constexpr std::uint32_t kCopies = 40;
+  for (std::uint32_t i = 0; i < kCopies; ++i)
+    bench.put(make(Opcode::copy, kHostRegion, kRings, kCardRegion, 256 * i, 100 + i));
+  bench.ring();
+  std::uint32_t reads = 0;
+  while (!bench.completed(kCopies - 1)) {
+    ASSERT_EQ(bench.read(kRegionWindow + kCardRegion * kRegionStride + region::kLength),
+              kCard);
+    ASSERT_LT(++reads, 100000U);
+  }
+  EXPECT_GT(reads, kCopies);
+  for (std::uint32_t i = 0; i < kCopies; ++i)
+    EXPECT_EQ(bench.answer(i), Answer::ok) << i;
 }
 
 }  // namespace
