@@ -10,15 +10,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 
 #include <verilated.h>
-#if VM_TRACE
-#include <verilated_fst_c.h>
-#endif
 
 #include "sim/rtl/coverage.hpp"
+#include "sim/rtl/wave.hpp"
 
 namespace speckv::rtl {
 
@@ -61,42 +60,33 @@ class Sim {
     context_.randReset(2);
     context_.randSeed(static_cast<int>(seed % 0x7fffffff) + 1);
     top_ = std::make_unique<Top>(&context_);
-#if VM_TRACE
-    if (const char* file = std::getenv("SPECKV_RTL_WAVE")) {
-      context_.traceEverOn(true);
-      top_->trace(&trace_, 99);
-      trace_.open(file);
-    }
-#endif
+    wave_.emplace(context_, *top_);
   }
   ~Sim() {
     // A model leaves the context that the thread names, which is that of the newest Sim.
     Verilated::threadContextp(&context_);
     top_->final();
     sim::write_coverage(context_);
+    wave_->close();
     top_.reset();
   }
   Sim(const Sim&) = delete;
   Sim& operator=(const Sim&) = delete;
 
-  Top* operator->() {
-    return top_.get();
-  }
-  std::uint64_t cycle() const {
-    return cycle_;
-  }
+  Top* operator->() { return top_.get(); }
+  std::uint64_t cycle() const { return cycle_; }
 
   // Lets what the ports drive settle; outputs may then be looked at.
   void settle() {
     top_->clk_i = 0;
     top_->eval();
-    dump(2 * cycle_);
+    wave_->dump(cycle_, false);
   }
   // The rising edge.
   void edge() {
     top_->clk_i = 1;
     top_->eval();
-    dump(2 * cycle_ + 1);
+    wave_->dump(cycle_, true);
     ++cycle_;
   }
   void reset(unsigned cycles = 3) {
@@ -109,17 +99,9 @@ class Sim {
   }
 
  private:
-  void dump([[maybe_unused]] std::uint64_t time) {
-#if VM_TRACE
-    if (trace_.isOpen()) trace_.dump(time);
-#endif
-  }
-
   VerilatedContext context_;
   std::unique_ptr<Top> top_;
-#if VM_TRACE
-  VerilatedFstC trace_;
-#endif
+  std::optional<sim::Wave> wave_;
   std::uint64_t cycle_ = 0;
 };
 

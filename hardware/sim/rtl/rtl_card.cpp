@@ -10,6 +10,7 @@
 #include "engine/contract.hpp"
 #include "sim/rtl/axi_slave.hpp"
 #include "sim/rtl/coverage.hpp"
+#include "sim/rtl/wave.hpp"
 
 namespace speckv::sim {
 namespace {
@@ -78,6 +79,7 @@ class VerilatedCard final : public RtlCard {
       : options_(options),
         port_(port),
         top_(make(options, context_)),
+        wave_(context_, *top_),
         host_(HostMemory{&port}, host_port(*top_), options.latency, options.stalls,
               options.seed + 1),
         device_(DeviceMemory{memory, options.mapped ? &pages_read_ : nullptr},
@@ -95,6 +97,7 @@ class VerilatedCard final : public RtlCard {
     Verilated::threadContextp(&context_);
     top_->final();
     write_coverage(context_);
+    wave_.close();
     top_.reset();
   }
 
@@ -208,6 +211,7 @@ class VerilatedCard final : public RtlCard {
     Vrtl_card& t = *top_;
     t.clk_i = 0;
     t.eval();
+    wave_.dump(now_, false);
     if (first_read_ == 0 && t.h_ar_valid_o != 0) first_read_ = now_;
     host_.sample(now_);
     device_.sample(now_);
@@ -220,6 +224,7 @@ class VerilatedCard final : public RtlCard {
     data_ = t.l_r_data_o;
     t.clk_i = 1;
     t.eval();
+    wave_.dump(now_, true);
     ++now_;
     host_.drive(now_);
     device_.drive(now_);
@@ -250,6 +255,7 @@ class VerilatedCard final : public RtlCard {
   std::vector<std::uint64_t> pages_read_{};
   VerilatedContext context_;
   std::unique_ptr<Vrtl_card> top_;
+  Wave wave_;
   AxiSlave<HostMemory, Port> host_;
   AxiSlave<DeviceMemory, Port> device_;
   std::uint64_t now_ = 0, first_read_ = 0;
