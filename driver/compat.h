@@ -51,6 +51,25 @@ static inline void speckv_vm_flags_mod(struct vm_area_struct *vma,
 #define speckv_pin_user_pages		pin_user_pages
 #endif
 
+/* Before 6.2 a dma-buf took its own lock, and these names were the ones without the caller's. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define speckv_dma_buf_vmap		dma_buf_vmap
+#define speckv_dma_buf_vunmap		dma_buf_vunmap
+#define speckv_dma_buf_map		dma_buf_map_attachment
+#define speckv_dma_buf_unmap		dma_buf_unmap_attachment
+#else
+#define speckv_dma_buf_vmap		dma_buf_vmap_unlocked
+#define speckv_dma_buf_vunmap		dma_buf_vunmap_unlocked
+#define speckv_dma_buf_map		dma_buf_map_attachment_unlocked
+#define speckv_dma_buf_unmap		dma_buf_unmap_attachment_unlocked
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define SPECKV_IMPORT_NS(ns)		MODULE_IMPORT_NS(ns)
+#else
+#define SPECKV_IMPORT_NS(ns)		MODULE_IMPORT_NS(#ns)
+#endif
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
 #define speckv_uring_done(cmd, res, flags) \
 	io_uring_cmd_done(cmd, res, 0, flags)

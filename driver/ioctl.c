@@ -228,6 +228,7 @@ union speckv_arguments {
 	struct speckv_query query;
 	struct speckv_object object;
 	struct speckv_region_create region_create;
+	struct speckv_region_import region_import;
 	struct speckv_queue_create queue_create;
 	struct speckv_batch batch;
 	struct speckv_step step;
@@ -257,6 +258,7 @@ SPECKV_RUN(speckv_queue_destroy, object)
 SPECKV_RUN(speckv_queue_reset, object)
 SPECKV_RUN(speckv_queue_kick, object)
 SPECKV_RUN(speckv_region_create, region_create)
+SPECKV_RUN(speckv_region_import, region_import)
 SPECKV_RUN(speckv_queue_new, queue_create)
 SPECKV_RUN(speckv_submit_batch, batch)
 SPECKV_RUN(speckv_reap_batch, batch)
@@ -280,6 +282,7 @@ static const struct speckv_command speckv_commands[] = {
 	SPECKV_COMMAND(SPECKV_IOC_QUEUE_RESET, object, speckv_queue_reset),
 	SPECKV_COMMAND(SPECKV_IOC_QUEUE_KICK, object, speckv_queue_kick),
 	SPECKV_COMMAND(SPECKV_IOC_REGION_CREATE, region_create, speckv_region_create),
+	SPECKV_COMMAND(SPECKV_IOC_REGION_IMPORT, region_import, speckv_region_import),
 	SPECKV_COMMAND(SPECKV_IOC_QUEUE_CREATE, queue_create, speckv_queue_new),
 	SPECKV_COMMAND(SPECKV_IOC_SUBMIT, batch, speckv_submit_batch),
 	SPECKV_COMMAND(SPECKV_IOC_REAP, batch, speckv_reap_batch),

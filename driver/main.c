@@ -72,5 +72,6 @@ static void __exit speckv_exit(void)
 
 module_init(speckv_init);
 module_exit(speckv_exit);
+SPECKV_IMPORT_NS(DMA_BUF);
 MODULE_LICENSE("GPL");
 MODULE_DESCRIPTION("cxlspeckv: a card that holds KV caches, or a software stand-in for it");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Memory between a card and programs: pinned pages that it reaches, its own that they map. */
+/* Memory between a card and programs: what it reaches of the host's, its own that they map. */
 #include <linux/bitfield.h>
 #include <linux/dma-mapping.h>
 #include <linux/scatterlist.h>
@@ -8,8 +8,10 @@
 
 /* Host memory of one region, as the card sees it. */
 struct speckv_pci_map {
-	struct sg_table table;
+	struct dma_buf_attachment *attachment;	/* whose the table is; NULL: own */
+	struct sg_table own, *table;
 	enum dma_data_direction direction;
+	u64 skip;			/* bytes of the table before the region */
 	__le64 *list;			/* of pages, where they do not lie together */
 	dma_addr_t list_bus;
 	size_t list_bytes;
@@ -22,39 +24,62 @@ static u32 speckv_pci_region_reg(const struct speckv_region *region, u32 offset)
 	return SPECKV_REGION_WINDOW + region->id * SPECKV_REGION_STRIDE + offset;
 }
 
+static void speckv_pci_release(struct speckv_pci *pci, struct speckv_pci_map *map)
+{
+	if (map->attachment) {
+		speckv_dmabuf_detach(map->attachment, map->table, map->direction);
+	} else {
+		dma_unmap_sgtable(&pci->pdev->dev, map->table, map->direction, 0);
+		sg_free_table(map->table);
+	}
+	kfree(map);
+}
+
 static void speckv_pci_unmap(struct speckv_pci *pci, struct speckv_pci_map *map)
 {
 	if (map->list)
 		dma_free_coherent(&pci->pdev->dev, map->list_bytes, map->list, map->list_bus);
-	dma_unmap_sgtable(&pci->pdev->dev, &map->table, map->direction, 0);
-	sg_free_table(&map->table);
-	kfree(map);
+	speckv_pci_release(pci, map);
+}
+
+/* Goes through the pieces of a table that are of a region. */
+struct speckv_pci_walk {
+	u64 skip, left;
+	dma_addr_t at;
+};
+
+/* How many bytes of the piece are the region's, from walk->at on. */
+static u64 speckv_pci_walk(struct speckv_pci_walk *walk, struct scatterlist *piece)
+{
+	u64 skipped = min_t(u64, sg_dma_len(piece), walk->skip);
+	u64 length = min_t(u64, sg_dma_len(piece) - skipped, walk->left);
+
+	walk->at = sg_dma_address(piece) + skipped;
+	walk->skip -= skipped;
+	walk->left -= length;
+	return length;
 }
 
 /* Pages as large as all pieces allow: the list is short, and the card's lookups are few. */
-static int speckv_pci_list(struct speckv_pci *pci, struct speckv_pci_map *map, u64 length)
+static int speckv_pci_list(struct speckv_pci *pci, struct speckv_pci_map *map, u64 length,
+			   u32 shift)
 {
+	struct speckv_pci_walk walk = { map->skip, length };
+	u64 at, size, page = BIT_ULL(shift);
 	struct scatterlist *piece;
-	u64 edges = 0, at, page;
-	u32 i, shift, n = 0;
+	u32 i, n = 0;
 
 	if (!(pci->card->caps.features & SPECKV_FEATURE_PAGED))
 		return -EOPNOTSUPP;
-	for_each_sgtable_dma_sg(&map->table, piece, i) {
-		edges |= sg_dma_address(piece);
-		if (i + 1 < map->table.nents)
-			edges |= sg_dma_len(piece);
-	}
-	shift = __ffs64(edges | BIT_ULL(30));
-	page = BIT_ULL(shift);
 	map->list_bytes = DIV_ROUND_UP_ULL(length, page) * sizeof(*map->list);
 	map->list = dma_alloc_coherent(&pci->pdev->dev, map->list_bytes, &map->list_bus,
 				       GFP_KERNEL_ACCOUNT);
 	if (!map->list)
 		return -ENOMEM;
-	for_each_sgtable_dma_sg(&map->table, piece, i) {
-		for (at = 0; at < sg_dma_len(piece); at += page)
-			map->list[n++] = cpu_to_le64(sg_dma_address(piece) + at);
+	for_each_sgtable_dma_sg(map->table, piece, i) {
+		size = speckv_pci_walk(&walk, piece);
+		for (at = 0; at < size; at += page)
+			map->list[n++] = cpu_to_le64(walk.at + at);
 	}
 	map->base = map->list_bus;
 	map->control = SPECKV_REGION_CONTROL_PAGED |
@@ -68,56 +93,84 @@ static bool speckv_pci_shares(struct speckv_pci *pci, struct speckv_pci_map *map
 	struct scatterlist *piece;
 	u32 i;
 
-	for_each_sgtable_dma_sg(&map->table, piece, i) {
+	for_each_sgtable_dma_sg(map->table, piece, i) {
 		if (dma_need_sync(&pci->pdev->dev, sg_dma_address(piece)))
 			return false;
 	}
 	return true;
 }
 
+/* Tables of others may be shorter than they said, and have pieces of any size. */
+static int speckv_pci_describe(struct speckv_pci *pci, struct speckv_pci_map *map, u64 length)
+{
+	struct speckv_pci_walk walk = { map->skip, length };
+	struct scatterlist *piece;
+	u64 edges = 0, size;
+	u32 i, pieces = 0;
+
+	for_each_sgtable_dma_sg(map->table, piece, i) {
+		size = speckv_pci_walk(&walk, piece);
+		if (!size)
+			continue;
+		if (!pieces++)
+			map->base = walk.at;
+		edges |= walk.at | (walk.left ? size : 0);
+	}
+	if (walk.left || !PAGE_ALIGNED(edges) || !speckv_pci_shares(pci, map))
+		return -EOPNOTSUPP;
+	return pieces > 1 ? speckv_pci_list(pci, map, length, __ffs64(edges | BIT_ULL(30))) : 0;
+}
+
 static int speckv_pci_map_pages(struct speckv_pci *pci, struct speckv_pci_map *map,
 				struct page **pages, unsigned long count)
 {
-	u64 length = (u64)count << PAGE_SHIFT;
-	int error = sg_alloc_table_from_pages(&map->table, pages, count, 0, length,
-					      GFP_KERNEL_ACCOUNT);
+	int error = sg_alloc_table_from_pages(&map->own, pages, count, 0,
+					      (u64)count << PAGE_SHIFT, GFP_KERNEL_ACCOUNT);
 
 	if (error)
 		return error;
-	error = dma_map_sgtable(&pci->pdev->dev, &map->table, map->direction, 0);
-	if (error) {
-		sg_free_table(&map->table);
-		return error;
-	}
-	map->base = sg_dma_address(map->table.sgl);
-	if (!speckv_pci_shares(pci, map))
-		error = -EOPNOTSUPP;
-	else if (map->table.nents > 1)
-		error = speckv_pci_list(pci, map, length);
-	if (!error)
-		return 0;
-	dma_unmap_sgtable(&pci->pdev->dev, &map->table, map->direction, 0);
-	sg_free_table(&map->table);
+	map->table = &map->own;
+	error = dma_map_sgtable(&pci->pdev->dev, map->table, map->direction, 0);
+	if (error)
+		sg_free_table(map->table);
 	return error;
+}
+
+static int speckv_pci_map_memory(struct speckv_pci *pci, struct speckv_pci_map *map,
+				 struct speckv_region *region)
+{
+	struct page *page;
+
+	switch (region->kind) {
+	case SPECKV_REGION_PINNED:
+		return speckv_pci_map_pages(pci, map, region->pages, region->page_count);
+	case SPECKV_REGION_IMPORTED:
+		map->skip = region->base;
+		map->attachment = speckv_dmabuf_attach(region, &pci->pdev->dev, map->direction,
+						       &map->table);
+		return PTR_ERR_OR_ZERO(map->attachment);
+	default:
+		page = virt_to_page(region->cpu);
+		return speckv_pci_map_pages(pci, map, &page, 1);
+	}
 }
 
 static int speckv_pci_map(struct speckv_pci *pci, struct speckv_region *region)
 {
 	struct speckv_pci_map *map = kzalloc(sizeof(*map), GFP_KERNEL_ACCOUNT);
-	struct page *page;
 	int error;
 
 	if (!map)
 		return -ENOMEM;
 	map->direction = region->writable ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE;
-	if (region->kind == SPECKV_REGION_PINNED) {
-		error = speckv_pci_map_pages(pci, map, region->pages, region->page_count);
-	} else {
-		page = virt_to_page(region->cpu);
-		error = speckv_pci_map_pages(pci, map, &page, 1);
-	}
+	error = speckv_pci_map_memory(pci, map, region);
 	if (error) {
 		kfree(map);
+		return error;
+	}
+	error = speckv_pci_describe(pci, map, region->length);
+	if (error) {
+		speckv_pci_release(pci, map);
 		return error;
 	}
 	region->private = map;

@@ -15,8 +15,26 @@ static void speckv_region_unpin(struct speckv_region *region)
 	if (region->page_count)
 		unpin_user_pages_dirty_lock(region->pages, region->page_count, region->writable);
 	kvfree(region->pages);
-	if (region->accounted)
-		account_locked_vm(region->mm, region->length >> PAGE_SHIFT, false);
+}
+
+int speckv_region_lock_pages(struct speckv_region *region, unsigned long count)
+{
+	int error;
+
+	region->mm = current->mm;
+	mmgrab(region->mm);
+	error = account_locked_vm(region->mm, count, true);
+	if (error)
+		return error == -ENOMEM ? -EDQUOT : error;
+	region->locked = count;
+	return 0;
+}
+
+static void speckv_region_unlock_pages(struct speckv_region *region)
+{
+	if (!region->mm)
+		return;
+	account_locked_vm(region->mm, region->locked, false);
 	mmdrop(region->mm);
 }
 
@@ -38,7 +56,11 @@ static void speckv_region_free(struct kref *ref)
 	case SPECKV_REGION_KERNEL:
 		free_page((unsigned long)region->cpu);
 		break;
+	case SPECKV_REGION_IMPORTED:
+		speckv_dmabuf_put(region);
+		break;
 	}
+	speckv_region_unlock_pages(region);
 	kvfree(region->advice);
 	kfree(region);
 }
@@ -119,15 +141,12 @@ static int speckv_region_pin(struct speckv_region *region, u64 start)
 	long pinned = 0;
 	int error;
 
-	region->mm = current->mm;
-	mmgrab(region->mm);
 	region->pages = kvmalloc_array(count, sizeof(*region->pages), GFP_KERNEL_ACCOUNT);
 	if (!region->pages)
 		return -ENOMEM;
-	error = account_locked_vm(region->mm, count, true);
+	error = speckv_region_lock_pages(region, count);
 	if (error)
-		return error == -ENOMEM ? -EDQUOT : error;
-	region->accounted = true;
+		return error;
 	while (region->page_count < count) {
 		now = min(count - region->page_count, SPECKV_PIN_AT_ONCE);
 		mmap_read_lock(region->mm);
@@ -198,6 +217,35 @@ static struct speckv_region *speckv_region_new(struct speckv_context *ctx,
 	return region;
 }
 
+/* ctx->lock held. A program's own, not yet filled and without an id. */
+static struct speckv_region *speckv_region_begin(struct speckv_context *ctx,
+						 enum speckv_region_kind kind, u64 length,
+						 u32 flags)
+{
+	struct speckv_region *region;
+
+	lockdep_assert_held(&ctx->lock);
+	if (ctx->region_count >= READ_ONCE(ctx->card->quota.regions))
+		return ERR_PTR(-EDQUOT);
+	region = speckv_region_new(ctx, kind, length);
+	if (!region)
+		return ERR_PTR(-ENOMEM);
+	region->writable = !(flags & SPECKV_REGION_READ_ONLY);
+	return region;
+}
+
+/* ctx->lock held. What could be filled gets its id; what could not is freed. */
+static int speckv_region_finish(struct speckv_region *region, int error)
+{
+	if (!error)
+		error = speckv_region_publish(region);
+	if (error)
+		speckv_region_put(region);
+	else
+		region->ctx->region_count++;
+	return error;
+}
+
 int speckv_region_create(struct speckv_context *ctx, struct speckv_region_create *args)
 {
 	bool user = args->flags & SPECKV_REGION_USER;
@@ -207,24 +255,36 @@ int speckv_region_create(struct speckv_context *ctx, struct speckv_region_create
 	if (error)
 		return error;
 	guard(mutex)(&ctx->lock);
-	if (ctx->region_count >= READ_ONCE(ctx->card->quota.regions))
-		return -EDQUOT;
-	region = speckv_region_new(ctx, user ? SPECKV_REGION_PINNED : SPECKV_REGION_CARD,
-				   args->length);
-	if (!region)
-		return -ENOMEM;
-	region->writable = !(args->flags & SPECKV_REGION_READ_ONLY);
+	region = speckv_region_begin(ctx, user ? SPECKV_REGION_PINNED : SPECKV_REGION_CARD,
+				     args->length, args->flags);
+	if (IS_ERR(region))
+		return PTR_ERR(region);
 	error = user ? speckv_region_pin(region, args->user_va) : speckv_region_allocate(region);
-	if (!error)
-		error = speckv_region_publish(region);
-	if (error) {
-		speckv_region_put(region);
+	error = speckv_region_finish(region, error);
+	if (error)
 		return error;
-	}
-	ctx->region_count++;
 	args->out_id = region->id;
 	args->out_mmap_offset = user ? 0 : SPECKV_MMAP_REGION(region->id);
 	return 0;
+}
+
+int speckv_region_import(struct speckv_context *ctx, struct speckv_region_import *args)
+{
+	struct speckv_region *region;
+	int error;
+
+	if (args->flags & ~SPECKV_REGION_READ_ONLY)
+		return -EOPNOTSUPP;
+	if (!args->length || !PAGE_ALIGNED(args->length) || !PAGE_ALIGNED(args->offset))
+		return -EINVAL;
+	guard(mutex)(&ctx->lock);
+	region = speckv_region_begin(ctx, SPECKV_REGION_IMPORTED, args->length, args->flags);
+	if (IS_ERR(region))
+		return PTR_ERR(region);
+	error = speckv_region_finish(region, speckv_dmabuf_get(region, args));
+	if (!error)
+		args->out_id = region->id;
+	return error;
 }
 
 /* A page of the kernel's that the card writes answers to. */

@@ -247,13 +247,16 @@ static bool speckv_soft_raised(struct speckv_queue *queue)
 static int speckv_soft_region_set(struct speckv_region *region)
 {
 	struct speckv_soft *soft = region->ctx->card->private;
+	int error = 0;
 
 	if (region->kind == SPECKV_REGION_CARD)
 		region->cpu = soft->memory + region->base;
+	else if (!region->cpu && region->kind == SPECKV_REGION_IMPORTED)
+		error = speckv_dmabuf_map_cpu(region);
 	else if (!region->cpu)	/* which goes when the pages are unpinned */
 		region->cpu = vmap(region->pages, region->page_count, VM_MAP, PAGE_KERNEL);
-	if (!region->cpu)
-		return -ENOMEM;
+	if (error || !region->cpu)
+		return error ?: -ENOMEM;
 	WRITE_ONCE(region->cleared, false);
 	return 0;
 }

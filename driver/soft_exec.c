@@ -346,8 +346,8 @@ static u16 speckv_do_telemetry(struct speckv_queue *queue, const struct speckv_d
 	return SPECKV_CPL_OK;
 }
 
-static u16 speckv_carry_out(struct speckv_queue *queue, const struct speckv_desc *desc,
-			    struct speckv_place *from, struct speckv_place *to, u32 *result)
+static u16 speckv_do(struct speckv_queue *queue, const struct speckv_desc *desc,
+		     struct speckv_place *from, struct speckv_place *to, u32 *result)
 {
 	struct speckv_soft *soft = speckv_soft_of(queue);
 
@@ -364,6 +364,34 @@ static u16 speckv_carry_out(struct speckv_queue *queue, const struct speckv_desc
 		return speckv_do_raw(soft, desc, from, to, result);
 	}
 	return speckv_do_telemetry(queue, desc, to, result);
+}
+
+/* Memory of another device's may be in that one's hands, and is the CPU's only in between. */
+static bool speckv_place_begin(const struct speckv_place *place)
+{
+	return !place->region || place->region->kind != SPECKV_REGION_IMPORTED ||
+	       !speckv_dmabuf_begin(place->region);
+}
+
+static void speckv_place_end(const struct speckv_place *place)
+{
+	if (place->region && place->region->kind == SPECKV_REGION_IMPORTED)
+		speckv_dmabuf_end(place->region);
+}
+
+static u16 speckv_carry_out(struct speckv_queue *queue, const struct speckv_desc *desc,
+			    struct speckv_place *from, struct speckv_place *to, u32 *result)
+{
+	u16 code = SPECKV_CPL_BUS_ERROR;
+
+	if (!speckv_place_begin(from))
+		return code;
+	if (speckv_place_begin(to)) {
+		code = speckv_do(queue, desc, from, to, result);
+		speckv_place_end(to);
+	}
+	speckv_place_end(from);
+	return code;
 }
 
 /* Step 6, and what the directory learns from a transfer. */

@@ -10,6 +10,7 @@
 #include <linux/cdev.h>
 #include <linux/completion.h>
 #include <linux/device.h>
+#include <linux/dma-direction.h>
 #include <linux/fs.h>
 #include <linux/genalloc.h>
 #include <linux/idr.h>
@@ -90,7 +91,8 @@ struct speckv_context {
 	u32 step;
 };
 
-enum speckv_region_kind { SPECKV_REGION_CARD, SPECKV_REGION_PINNED, SPECKV_REGION_KERNEL };
+enum speckv_region_kind { SPECKV_REGION_CARD, SPECKV_REGION_PINNED, SPECKV_REGION_KERNEL,
+			  SPECKV_REGION_IMPORTED };
 
 /* Memory with a number. Freed by the last put: the id's, a mapping's, the engine's. */
 struct speckv_region {
@@ -100,12 +102,14 @@ struct speckv_region {
 	u32 id;
 	bool writable, accounted;
 	bool cleared;			/* the engine does not know it (any more) */
-	u64 base;			/* CARD: offset in card memory */
+	u64 base;			/* offset, CARD: in card memory, IMPORTED: in dmabuf */
 	u64 length;
 	void *cpu;			/* KERNEL; the others: where a software engine has it */
 	struct page **pages;		/* PINNED */
 	unsigned long page_count;
-	struct mm_struct *mm;		/* PINNED: whose locked memory it counts as */
+	struct dma_buf *dmabuf;		/* IMPORTED */
+	struct mm_struct *mm;		/* PINNED, IMPORTED: whose locked memory it counts as */
+	unsigned long locked;		/* so many pages */
 	u8 *advice;			/* CARD: the last hint for each page, or NULL */
 	void *private;			/* the engine's */
 };

@@ -3,6 +3,9 @@
 #ifndef SPECKV_FN_H
 #define SPECKV_FN_H
 
+struct dma_buf_attachment;
+struct sg_table;
+
 /* main.c */
 extern struct class *speckv_class;
 extern struct dentry *speckv_debugfs;
@@ -58,6 +61,9 @@ long speckv_ioctl(struct file *file, unsigned int number, unsigned long argument
 
 /* region.c */
 int speckv_region_create(struct speckv_context *ctx, struct speckv_region_create *args);
+int speckv_region_import(struct speckv_context *ctx, struct speckv_region_import *args);
+/* Counts the pages as locked memory of the caller until the region is freed. */
+int speckv_region_lock_pages(struct speckv_region *region, unsigned long count);
 struct speckv_region *speckv_region_kernel(struct speckv_context *ctx);
 /* What the id says, if it is the context's; with a reference. NULL: it is not. */
 struct speckv_region *speckv_region_get(struct speckv_context *ctx, u32 id);
@@ -72,6 +78,20 @@ struct speckv_region *speckv_region_of_vma(struct vm_area_struct *vma);
 #define SPECKV_MMAP_RING(id)	(1ULL << 42 | (u64)(id) << 30)
 #define SPECKV_MMAP_DOORBELL(id) (1ULL << 43 | (u64)(id) << 30)
 #define SPECKV_MMAP_ID(offset)	((u32)((offset) >> 30 & 0xfff))
+
+/* dmabuf.c: of regions that are IMPORTED */
+int speckv_dmabuf_get(struct speckv_region *region, const struct speckv_region_import *args);
+void speckv_dmabuf_put(struct speckv_region *region);
+/* region->cpu is where the CPU finds it, until the put; it is looked at between begin and end. */
+int speckv_dmabuf_map_cpu(struct speckv_region *region);
+int speckv_dmabuf_begin(struct speckv_region *region);
+void speckv_dmabuf_end(struct speckv_region *region);
+/* Until the detach the memory stays where the table says. */
+struct dma_buf_attachment *speckv_dmabuf_attach(struct speckv_region *region, struct device *dev,
+						enum dma_data_direction direction,
+						struct sg_table **table);
+void speckv_dmabuf_detach(struct dma_buf_attachment *attachment, struct sg_table *table,
+			  enum dma_data_direction direction);
 
 /* queue.c */
 struct speckv_queue *speckv_queue_create(struct speckv_context *ctx, u32 depth, int eventfd,

@@ -116,6 +116,30 @@ struct speckv_region_create {
 #define SPECKV_IOC_REGION_CREATE	_IO(SPECKV_IOC, 0x05)
 
 /**
+ * struct speckv_region_import - make a part of a dma-buf nameable in descriptors
+ * @flags: SPECKV_REGION_READ_ONLY, or 0
+ * @fd: of the dma-buf; it may be closed afterwards. EINVAL: it is none, or is not open
+ *	for reading, or not for writing without READ_ONLY. EOPNOTSUPP: the card cannot
+ *	reach its memory
+ * @out_id: the region; it cannot be mapped
+ * @offset: in the dma-buf, a multiple of the page size
+ * @length: a multiple of the page size, not 0. EINVAL: the dma-buf ends before
+ *
+ * All of the dma-buf counts in RLIMIT_MEMLOCK, for all of it stays where it is. Who uses
+ * its bytes when is agreed between those who have it: the card adds no fences to it.
+ */
+struct speckv_region_import {
+	__u32 size;
+	__u32 flags;
+	__s32 fd;
+	__u32 out_id;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+};
+
+#define SPECKV_IOC_REGION_IMPORT	_IO(SPECKV_IOC, 0x0A)
+
+/**
  * struct speckv_queue_create - make a queue pair
  * @flags: 0
  * @depth: descriptors, a power of two from 2 to out_max_depth
