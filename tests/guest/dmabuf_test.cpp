@@ -282,9 +282,15 @@ TEST_F(DmaBuf, LockedMemoryAndRegionsAreBounded) {
       EXPECT_EQ(import_error(card, importing(small.fd.get(), 0, kPage)), EDQUOT);
     }
   }
-  for (std::uint32_t i = 0; i < query(card_).out_max_regions; ++i)
-    ASSERT_EQ(import_error(card_, importing(small.fd.get(), 0, kPage)), 0);
+  // Few: a kernel that looks for mistakes takes a page that is mapped eight times for
+  // one.
+  const std::string quota = std::string(kSysfs) + "quota_regions";
+  const std::string before = read_file(quota);
+  ASSERT_TRUE(write_file(quota, "4"));
+  for (int i = 0; i < 4; ++i)
+    EXPECT_EQ(import_error(card_, importing(small.fd.get(), 0, kPage)), 0);
   EXPECT_EQ(import_error(card_, importing(small.fd.get(), 0, kPage)), EDQUOT);
+  EXPECT_TRUE(write_file(quota, before));
 }
 
 // ---- Whose it is ----

@@ -8,7 +8,7 @@
 
 #include <sys/syscall.h>
 
-#include "card.hpp"
+#include "dmabuf.hpp"
 #include "load.hpp"
 
 namespace guest {
@@ -205,6 +205,20 @@ TEST_F(Faults, Regions) {
     args.region = make_region(card, 16 * kPage).out_id;
     args.length = kPage;
     return failing.run([&] { return call(card, SPECKV_IOC_PREFETCH, args); });
+  });
+}
+
+TEST_F(Faults, Imports) {
+  SPECKV_NEEDS(kUdmabuf, "CONFIG_UDMABUF");
+  if (!on_pci()) GTEST_SKIP() << "dma_buf_vmap() warns of an exporter that has no memory";
+  const Buffer buffer = make_buffer(16 * kPage, 1);
+  const speckv_region_import whole = importing(buffer.fd.get(), 0, 16 * kPage);
+  sweep("REGION_IMPORT", one(SPECKV_IOC_REGION_IMPORT, whole));
+  sweep("REGION_DESTROY of an import", [&](Failing& failing) {
+    const Fd card = open_card();
+    speckv_object region{};
+    EXPECT_EQ(import_error(card, whole, &region.id), 0);
+    return failing.run([&] { return call(card, SPECKV_IOC_REGION_DESTROY, region); });
   });
 }
 
