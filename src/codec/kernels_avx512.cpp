@@ -91,78 +91,37 @@ SPECKV_AVX512_INLINE __m512i restored(const std::byte* nibbles, const Restorer& 
   return bf16_pairs(even, odd, by.scale[0], by.scale[1]);
 }
 
-// What the channels of a strip are restored by.
-template <class F>
-SPECKV_AVX512_INLINE Sound load_restorer(const std::byte* parameters, Restorer& by) {
-  __m512 scale[2];
-  __m512i zero[2];
-  for (std::uint32_t h = 0; h < 2; ++h) {
-    const Sound sound = load_parameters<F>(
-        parameters + h * kLanes * Kvq4Shape::kParameterBytes, 0xFFFF, scale[h], zero[h]);
-    if (sound != Sound::yes) return sound;
-  }
-  by = restorer<F>(scale, zero);
-  return Sound::yes;
-}
-
-// `count` strips of channels side by side, row after row, so that memory is written in
-// order.
-template <class F, std::uint32_t count>
-SPECKV_AVX512 Sound decode_strips(const Kvq4Shape& shape, const std::byte* parameters,
-                                  const std::byte* nibbles, std::byte* plain,
-                                  bool stream) noexcept {
-  Restorer by[count];
-  for (std::uint32_t s = 0; s < count; ++s) {
-    const Sound sound =
-        load_restorer<F>(parameters + s * kStrip * Kvq4Shape::kParameterBytes, by[s]);
-    if (sound != Sound::yes) return sound;
-  }
-  for (std::uint32_t t = 0; t < shape.tokens; ++t) {
-#pragma GCC unroll 4
-    for (std::uint32_t s = 0; s < count; ++s)
-      store_line(plain + 64ULL * s, restored<F>(nibbles + 16ULL * s, by[s]), stream);
-    nibbles += shape.row_bytes();
-    plain += shape.stride;
-  }
-  return Sound::yes;
-}
-
-// The last sixteen channels.
-template <class F>
-SPECKV_AVX512 Sound decode_half(const Kvq4Shape& shape, const std::byte* parameters,
-                                const std::byte* nibbles, std::byte* plain,
-                                bool) noexcept {
-  __m512 scale;
-  __m512i zero;
-  const Sound sound = load_parameters<F>(parameters, 0xFFFF, scale, zero);
-  if (sound != Sound::yes) return sound;
-  for (std::uint32_t t = 0; t < shape.tokens; ++t) {
-    const __m512i q = _mm512_and_si512(spread(nibbles, false), _mm512_set1_epi16(15));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(plain),
-                        restore<F>(_mm512_castsi512_si256(q), scale, zero));
-    nibbles += shape.row_bytes();
-    plain += shape.stride;
-  }
-  return Sound::yes;
-}
-
 template <class F>
 SPECKV_AVX512 bool decode_keys(const Kvq4Shape& shape, const std::byte* unit,
                                std::byte* plain, bool stream) noexcept {
-  constexpr std::uint32_t kMost = 4;  // strips that fit the registers
-  static constexpr decltype(&decode_half<F>) kDecode[kMost + 1] = {
-      decode_half<F>, decode_strips<F, 1>, decode_strips<F, 2>, decode_strips<F, 3>,
-      decode_strips<F, 4>};
   const std::byte* const nibbles = unit + padded(shape.key_parameters());
   stream = may_stream(stream, plain, shape.stride);
-  for (std::uint32_t c = 0; c < shape.channels;) {
-    const std::uint32_t strips = std::min(kMost, (shape.channels - c) / kStrip);
-    const Sound sound = kDecode[strips](shape, unit + c * Kvq4Shape::kParameterBytes,
-                                        nibbles + c / 2, plain + 2ULL * c, stream);
-    if (sound == Sound::no) return false;
-    if (sound == Sound::ask)
-      return exact<F>().kvq4_decode_keys(shape, unit, plain, stream);
-    c += strips == 0 ? kLanes : strips * kStrip;
+  for (std::uint32_t c = 0; c < shape.channels; c += kStrip) {
+    const std::size_t width = std::min<std::size_t>(kStrip, shape.channels - c);
+    __m512 scale[2] = {};
+    __m512i zero[2] = {};
+    for (std::uint32_t h = 0; h * kLanes < width; ++h) {
+      const Sound sound =
+          load_parameters<F>(unit + (c + h * kLanes) * Kvq4Shape::kParameterBytes, 0xFFFF,
+                             scale[h], zero[h]);
+      if (sound == Sound::no) return false;
+      if (sound == Sound::ask)
+        return exact<F>().kvq4_decode_keys(shape, unit, plain, stream);
+    }
+    const std::byte* from = nibbles + c / 2;
+    std::byte* row = plain + 2ULL * c;
+    const Restorer by = restorer<F>(scale, zero);
+    for (std::uint32_t t = 0; t < shape.tokens; ++t) {
+      if (width == kStrip) {
+        store_line(row, restored<F>(from, by), stream);
+      } else {
+        const __m512i q = _mm512_and_si512(spread(from, false), _mm512_set1_epi16(15));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(row),
+                            restore<F>(_mm512_castsi512_si256(q), scale[0], zero[0]));
+      }
+      from += shape.row_bytes();
+      row += shape.stride;
+    }
   }
   return true;
 }

@@ -33,17 +33,14 @@ class Kvq4 final : public Codec {
   Result<std::size_t> encode(const LayerContext& context, Bytes plain,
                              MutableBytes out) const noexcept override {
     const BlockLayout& layout = context.layout;
-    Kvq4Shape shape = kvq4_shape(layout);
+    const Kvq4Shape shape = kvq4_shape(layout);
     std::byte* to = out.data();
     std::uint64_t unit = 0;
-    const std::uint64_t last = layer_units(layout) - 1;
     for (const Part& part : parts(layout)) {
       for (std::uint64_t u = 0; u < part.units; ++u, ++unit, to += part.bytes) {
         std::memset(to + part.parameters, 0, padded(part.parameters) - part.parameters);
         std::memset(to + part.bytes - part.tail, 0, part.tail);
-        const std::uint64_t first = unit_rows(layout, unit).first;
-        shape.ahead = unit < last ? unit_rows(layout, unit + 1).first - first : 0;
-        if (!part.encode(shape, plain.data() + first, to)) {
+        if (!part.encode(shape, plain.data() + unit_rows(layout, unit).first, to)) {
           return Status{Code::unsupported, "not finite"};
         }
       }

@@ -17,9 +17,6 @@ struct Kvq4Shape {
   std::uint32_t tokens, channels;
   std::uint64_t stride;  // plain bytes from a token to the next
   std::uint32_t group;   // channels of a V group
-  // From a plain row to that of the unit that is encoded next, 0 if there is none: loops
-  // that go through a unit twice fetch it meanwhile.
-  std::uint64_t ahead = 0;
 
   std::uint64_t row_bytes() const noexcept { return channels / 2; }
   std::uint64_t value_groups() const noexcept {

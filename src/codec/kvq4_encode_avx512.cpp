@@ -165,11 +165,6 @@ SPECKV_AVX512_INLINE __m512i products(__m512i bits, const __m512 (&by)[2]) {
   return pairs_of(a, _mm512_slli_epi32(b, 16));
 }
 
-// Into the caches; never a fault, whatever is there.
-SPECKV_AVX512_INLINE void fetch(const std::byte* at) {
-  _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
-}
-
 // The values in `lanes`, all 32 or the first 16, to as many nibbles.
 template <class F>
 SPECKV_AVX512_INLINE void quantise(const std::byte* plain, __mmask32 lanes,
@@ -228,11 +223,9 @@ SPECKV_AVX512 Sound encode_strips(const Kvq4Shape& shape, const std::byte* plain
   for (std::uint32_t t = 0; t < shape.tokens; ++t, nibbles += shape.row_bytes()) {
     const std::byte* const row = plain + t * shape.stride;
 #pragma GCC unroll 4
-    for (std::uint32_t s = 0; s < count; ++s) {
-      fetch(row + shape.ahead + 64ULL * s);
+    for (std::uint32_t s = 0; s < count; ++s)
       quantise<F>(row + 64ULL * s, s + 1 == count ? last : kAllWords, by[s],
                   nibbles + 16ULL * s);
-    }
   }
   return Sound::yes;
 }
@@ -302,15 +295,11 @@ SPECKV_AVX512 bool encode_values(const Kvq4Shape& shape, const std::byte* plain,
     _mm512_store_si512(zero, part.zero);
     for (std::size_t i = 0; i < count; ++i) {
       const std::byte* const row = plain + shape.group_at(g + i);
-      const std::uint64_t ahead = g + kLanes < groups
-                                      ? shape.group_at(g + kLanes) - shape.group_at(g)
-                                      : shape.ahead;
       const __m512 factor = _mm512_set1_ps(inverse[i]);
       const Quantiser by{{factor, factor},
                          _mm512_set1_epi16(static_cast<short>(zero[i]))};
       for (std::uint32_t c = 0; c < shape.group; c += kStrip) {
         const bool whole = shape.group - c >= kStrip;
-        fetch(row + ahead + 2ULL * c);
         quantise<F>(row + 2ULL * c, whole ? kAllWords : kHalfWords, by, nibbles);
         nibbles += whole ? kStrip / 2 : kLanes / 2;
       }
