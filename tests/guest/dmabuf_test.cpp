@@ -337,8 +337,8 @@ TEST_F(DmaBuf, AResetKeepsIt) {
 }
 
 // Imports and gives back until the card has gone.
-void import_until_gone(const Buffer& buffer, std::atomic<std::uint32_t>* done) {
-  const Fd card = open_card(kSecond);
+void import_until_gone(const Fd& card, const Buffer& buffer,
+                       std::atomic<std::uint32_t>* done) {
   for (int error = 0; error == 0;) {
     speckv_object args{};
     error = import_error(card, importing(buffer.fd.get(), 0, kSize), &args.id);
@@ -359,8 +359,9 @@ TEST_F(DmaBuf, ACardMayGoWhileItImportsAndReads) {
     const std::vector<speckv_desc> descs(
         8, copy(id, 0, make_region(card, kSize).out_id, 0, kSize));
     std::atomic<std::uint32_t> done{0};
-    std::thread first([&] { import_until_gone(buffer, &done); });
-    std::thread second([&] { import_until_gone(buffer, &done); });
+    Fd one = open_card(kSecond), other = open_card(kSecond);  // while it is there
+    std::thread first([&] { import_until_gone(one, buffer, &done); });
+    std::thread second([&] { import_until_gone(other, buffer, &done); });
     while (done < 20 * (round + 1))
       std::this_thread::yield();
     EXPECT_EQ(submit(card, make_queue(card, 8).out_id, descs.data(), 8), 0);
@@ -369,7 +370,8 @@ TEST_F(DmaBuf, ACardMayGoWhileItImportsAndReads) {
     second.join();
     EXPECT_EQ(attachments(), 0U);
     EXPECT_EQ(import_error(card, importing(buffer.fd.get(), 0, kSize)), ENODEV);
-    card.reset();
+    for (Fd* each : {&card, &one, &other})
+      each->reset();
     EXPECT_EQ(settled(buffers, 1), 1U);
     ASSERT_TRUE(home.bind());
     ASSERT_EQ(::access(kSecond, R_OK | W_OK), 0);
