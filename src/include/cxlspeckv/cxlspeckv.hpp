@@ -15,5 +15,6 @@
 #include "cxlspeckv/sequence.hpp"   // Sequence, View: the KV of one request
 #include "cxlspeckv/promotion.hpp"  // promote(): blocks to a faster tier, told of each
 #include "cxlspeckv/prefetcher.hpp" // Prefetcher: KV there before it is asked for
+#include "cxlspeckv/stream_prefetcher.hpp" // the same for what a stream uses next
 #include "cxlspeckv/inspect.hpp"    // StoreInfo, PoolInfo: a look from outside
 // clang-format on
