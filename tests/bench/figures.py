@@ -106,6 +106,7 @@ def measure(build, program):
 def judge(figure, bar, direction):
     """The figure with its bar, and whether it holds (None: no bar, or skipped for a reason)."""
     value = figure.get("value")
+    figure = {"unit": "", "baseline": ""} | figure
     holds = False
     if bar is None or (value is None and figure.get("skipped")):
         holds = None
@@ -149,12 +150,18 @@ def main(arguments):
     words = iter(arguments[1:])
     for word in words:
         if word == "--json":
-            out = next(words)
+            out = next(words, "")
         else:
             names.append(word)
     programs = list(dict.fromkeys(owner for owner, _, _ in FIGURES.values()))
     if unknown := [name for name in names if name not in programs]:
         print(f"no such benchmark: {unknown[0]}; there are: {' '.join(programs)}", file=sys.stderr)
+        return 2
+    try:  # before all is measured, and not after
+        if out is not None:
+            open(out, "a", encoding="utf-8").close()
+    except OSError as error:
+        print(f"--json: cannot write {out!r}: {error.strerror}", file=sys.stderr)
         return 2
     result = collect(build, names or [p for p in programs if p not in NAMED_ONLY])
     table(result["figures"])

@@ -136,6 +136,11 @@ int main(int argc, char** argv) {
     for (int pair = 0; pair < kPairs; ++pair) {
       const double their_write = fio(peer, "write"), our_write = tiered.write();
       const double their_read = fio(peer, "read"), our_read = tiered.read();
+      if (!(their_write > 0 && their_read > 0)) {  // or ours would be infinitely faster
+        std::fprintf(stderr, "fio failed, after it had worked\n");
+        std::filesystem::remove_all(folder);
+        return 1;
+      }
       write.push_back(our_write / their_write);
       read.push_back(our_read / their_read);
       std::printf("write %.2f of fio's %.2f GB/s, read %.2f of %.2f GB/s\n", write.back(),

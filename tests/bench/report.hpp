@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -25,12 +26,17 @@ inline double median(std::vector<double> values) {
 }
 
 // Collects figures, prints them, and writes --json FILE at the end. Their bars stand in
-// figures.py.
+// figures.py. Other words end the program with 2.
 class Report {
  public:
   Report(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) {
-      if (std::strcmp(argv[i], "--json") == 0 && i + 1 < argc) file_ = argv[++i];
+      if (std::strcmp(argv[i], "--json") == 0 && i + 1 < argc) {
+        file_ = argv[++i];
+      } else {
+        std::fprintf(stderr, "%s: unknown word: %s\n", argv[0], argv[i]);
+        std::exit(2);
+      }
     }
   }
   void add(const std::string& name, double value, const std::string& unit,

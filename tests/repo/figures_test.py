@@ -11,7 +11,18 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "bench"))
 import figures  # noqa: E402
 
+TABLE = figures.FIGURES
 ROWS = {"fast": ("one", 1.0, ">="), "small": ("one", 2.0, "<="), "other": ("two", 1.0, ">=")}
+
+SHAPE = {"name", "value", "unit", "baseline", "bar", "direction", "holds"}
+
+
+def every_row_stands_in_the_documentation():
+    """docs/performance.md says what each figure of the table is, and in full."""
+    text = (pathlib.Path(__file__).parents[2] / "docs/performance.md").read_text(encoding="utf-8")
+    told = text.split("| figure | what is compared |")[1].split("\n\n")[0]
+    missing = [name for name in TABLE if f"`{name}`" not in told and not name.startswith("quality_")]
+    assert not missing, missing
 
 
 def verdicts(folder, told, *, status=0, words=()):
@@ -30,6 +41,9 @@ def verdicts(folder, told, *, status=0, words=()):
     with contextlib.redirect_stdout(io.StringIO()):
         ended = figures.main([folder, "--json", str(out), *words])
     told = json.loads(out.read_text(encoding="utf-8"))
+    assert set(told) == {"machine", "figures"} and told["machine"] == "m", told
+    for figure in told["figures"]:
+        assert SHAPE <= set(figure), figure
     return ended, {figure["name"]: figure["holds"] for figure in told["figures"]}
 
 
@@ -57,8 +71,11 @@ def main():
         assert one(fast, small, status=1) == (1, gone)
         assert verdicts(folder, "no json") == (1, gone)
         assert one(fast, small, words=["two"]) == (0, {"other": True})
-        with contextlib.redirect_stderr(io.StringIO()):
-            assert figures.main([folder, "none"]) == 2
+        for words in (["none"], ["--bogus"], ["--json"], ["--json", f"{folder}/none/x", "two"]):
+            with contextlib.redirect_stderr(io.StringIO()) as said:
+                assert figures.main([folder, *words]) == 2, words
+            assert len(said.getvalue().splitlines()) == 1, said.getvalue()
+    every_row_stands_in_the_documentation()
 
 
 if __name__ == "__main__":
