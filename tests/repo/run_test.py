@@ -77,10 +77,11 @@ def old_stages_are_skipped_and_counted(folder):
     groups = RUN.read_text().split("\nfull='")[1].split("'")[0].count(" ctest ")
     builds = len(stages("full")) - groups
     assert lines[-1] == f"{3 * groups + builds} passed, 0 failed, {groups} skipped", lines
-    folder.status({**rows, "long": days_ago(13), "fuzz": days_ago(16), "tsan": "never"})
+    folder.status({**rows, "long": days_ago(13), "fuzz": days_ago(16), "tsan": "never",
+                   "rtl": "2026-99-99, commit 1234567"})
     code, lines = folder.run("test")
-    assert code == 0 and sorted(skipped_names(lines)) == ["fuzz", "tsan"], lines
-    assert lines[-1].endswith(f" {groups + 2} skipped"), lines
+    assert code == 0 and sorted(skipped_names(lines)) == ["fuzz", "rtl", "tsan"], lines
+    assert lines[-1].endswith(f" {groups + 3} skipped"), lines
 
 
 def a_stage_that_passes_is_recorded(folder):
@@ -98,6 +99,9 @@ def a_stage_that_fails_is_not(folder):
     code, lines = folder.run("test", "nightly", "tsan")
     assert code == 1 and lines[-1] == "2 passed, 1 failed, 0 skipped", lines
     assert days_ago(20) in folder.row("tsan")
+    folder.tally(0, 0, 4)  # skipped, all of it: nothing was shown
+    code, lines = folder.run("test", "nightly", "tsan")
+    assert code == 0 and days_ago(20) in folder.row("tsan"), lines
     folder.tally(2, 0, 0)
     folder.tool("cmake", "exit 1")
     code, lines = folder.run("test", "nightly", "tsan")
