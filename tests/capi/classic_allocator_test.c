@@ -104,7 +104,8 @@ static void a_free_gives_every_page_back(void) {
   speckv_finalize();
 }
 
-/* D05: handles that alias beyond 1 MiB; D06: an access that ignores its length. */
+/* D05: handles that alias beyond 1 MiB; D06: an access that ignores its length; D17: a
+ * page offset added twice. */
 static void large_handles_do_not_alias_and_spans_cross_pages(void) {
   speckv_handle_t handles[3];
   size_t i;

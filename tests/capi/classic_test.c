@@ -43,9 +43,15 @@ static void a_second_init_is_an_error_and_init_after_finalize_works(void) {
   GOOD(speckv_alloc(100, NULL, &handle));
   speckv_finalize();
   INVAL(speckv_access(handle, 0, 1, &memory));
+  CHECK(strstr(speckv_last_error(), "no device is open") != NULL);
+  INVAL(speckv_free(handle));
+  CHECK(strstr(speckv_last_error(), "no device is open") != NULL);
   GOOD(speckv_init("soft:?size=4M"));
   INVAL(speckv_access(handle, 0, 1, &memory)); /* a stale handle */
+  CHECK(strstr(speckv_last_error(), "no such handle") != NULL);
   INVAL(speckv_free(handle));
+  CHECK(strstr(speckv_last_error(), "no such handle") != NULL);
+  CHECK(memory == NULL);
   GOOD(speckv_alloc(100, NULL, &again));
   CHECK(again != handle);
   speckv_finalize();
@@ -73,6 +79,17 @@ static void what_cannot_be_opened_is_a_driver_error(void) {
     EXPECT(SPECKV_ERR_DRIVER, speckv_init(device));
     CHECK(access(path, F_OK) != 0);
   }
+}
+
+static bool has_node_0(void) { /* false: the kernel or the container has no NUMA */
+  const speckv_status_t opened = speckv_init("numa:0?size=1M");
+  if (opened == SPECKV_OK) {
+    speckv_finalize();
+    return true;
+  }
+  CHECK(opened == SPECKV_ERR_DRIVER);
+  printf("    not tried: %s\n", speckv_last_error());
+  return false;
 }
 
 static void devices_may_leave_their_size_out(void) {
@@ -179,6 +196,7 @@ static void a_published_program_works_on_every_device(void) {
            mine);
   a_published_program_works_on("soft:?size=4M&window=256K");
   a_published_program_works_on("dram:4M?window=256K");
+  if (has_node_0()) a_published_program_works_on("numa:0?size=4M&window=256K");
   a_published_program_works_on("soft:?size=4M&window=256K&throttle=cxl");
   a_published_program_works_on(name[0]);
   a_published_program_works_on(name[0]); /* over what the first one left */
