@@ -136,7 +136,12 @@ TEST_F(Files, a_full_disk_shows_when_opening_and_nothing_is_left_behind) {
 }
 
 TEST_F(Files, a_size_that_direct_transfers_cannot_reach_is_refused) {
-  EXPECT_EQ(code(uri("?size=1000001")), Code::invalid_argument);
+  const auto unaligned = open_device(uri("?size=1000001"));
+  ASSERT_FALSE(unaligned.ok());
+  EXPECT_EQ(unaligned.error().code(), Code::invalid_argument);
+  EXPECT_NE(unaligned.error().message().find("multiple of"), std::string::npos)
+      << unaligned.error().message();
+  EXPECT_FALSE(fs::exists(path_));
   EXPECT_EQ(capacity(uri("?size=1000001&direct=0")), 1000001U);
   // Without a size, the last few bytes are left alone.
   const std::uint64_t whole = capacity(uri(""));

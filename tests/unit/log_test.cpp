@@ -43,13 +43,16 @@ TEST(Log, tells_what_a_pool_holds_and_what_a_device_only_plays) {
   Lines lines;
   StoreConfig config;
   config.layouts = {test::small_layout()};
-  config.tiers = {{.device = "soft:1M"}, {.device = "file:" + path + "?size=1M"}};
+  config.tiers = {{.device = "soft:1M"},
+                  {.device = "file:" + path + "?size=1M&engine=pread"}};
   config.log = lines.sink();
   testing::internal::CaptureStdout();
   testing::internal::CaptureStderr();
   const auto store = open_store(config);
   EXPECT_TRUE(store.ok());
   EXPECT_TRUE(lines.has(LogLevel::info, "tier file1: 0 blocks found again, 0 damaged"));
+  EXPECT_TRUE(lines.has(LogLevel::warning, "tier soft0: the card's engine in software"));
+  EXPECT_TRUE(lines.has(LogLevel::warning, "pread and pwrite instead of io_uring"));
   EXPECT_EQ(testing::internal::GetCapturedStdout(), "");
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
   (void)::unlink(path.c_str());

@@ -14,6 +14,8 @@
 #include "cxlspeckv/devices.hpp"
 #include "cxlspeckv/open_store.hpp"
 
+#include "base/checksum.hpp"
+#include "base/endian.hpp"
 #include "device/index_memory.hpp"
 #include "device/ofd_lock.hpp"
 #include "device/os.hpp"
@@ -89,6 +91,22 @@ class OpenRefused : public testing::TestWithParam<const char*> {
     EXPECT_TRUE(has(**store, 1));
   }
 
+  // Refused, with the reason, and with every byte where it was.
+  void expect_corrupted(const StoreConfig& wrong, const char* why) const {
+    const auto before = contents(path_);
+    const Status status = refusal(wrong);
+    EXPECT_EQ(status.code(), Code::corrupted) << why;
+    EXPECT_NE(status.message().find(why), std::string::npos) << status.message();
+    EXPECT_TRUE(contents(path_) == before) << why;
+  }
+  // What a look at the pool says that is wrong.
+  Status inspected() const {
+    const auto device = open_device(GetParam() + path_, DeviceUse::look);
+    if (!device.ok()) return device.error();
+    const auto info = inspect_pool(**device);
+    return info.ok() ? Status{} : info.error();
+  }
+
   std::string folder_, path_;
 };
 
@@ -118,7 +136,33 @@ TEST_P(OpenRefused, a_pool_that_was_cut_off_is_not_made_whole) {
     EXPECT_NE(status.message().find("cut off"), std::string::npos);
     EXPECT_FALSE(refusal(config("")).ok());
     EXPECT_TRUE(contents(path_) == before) << left;
+    if (left != 1U << 20) continue;  // the others are too small for any pool
+    expect_corrupted(config(""), "another capacity, or truncated");
+    EXPECT_NE(inspected().message().find("truncated"), std::string::npos);
   }
+}
+
+TEST_P(OpenRefused, a_pool_of_another_version_layout_or_capacity_says_so_and_stays) {
+  make_pool();
+  const auto sound = contents(path_);
+  StoreConfig other = config("");
+  other.layouts[0].head_dim *= 2;
+  expect_corrupted(other, "made for other block layouts");
+  other = config("");
+  other.tiers[0].capacity = 1 << 20;
+  expect_corrupted(other, "made with another capacity");
+  std::string later = sound;
+  for (const std::size_t at : {0U, 4096U}) {  // both superblocks, and sound otherwise
+    auto* const super = reinterpret_cast<std::byte*>(later.data()) + at;
+    store_le(super + 8, load_le<std::uint32_t>(super + 8) + 1);
+    store_le(super + 60, crc32c(0, {super, 60}));
+  }
+  std::ofstream(path_, std::ios::binary) << later;
+  expect_corrupted(config(""), "made by another version");
+  EXPECT_EQ(inspected().code(), Code::corrupted);
+  EXPECT_NE(inspected().message().find("made by another version"), std::string::npos);
+  std::ofstream(path_, std::ios::binary) << sound;
+  expect_pool("");
 }
 
 TEST_P(OpenRefused, what_a_user_wrote_stays_as_it_was) {

@@ -245,7 +245,7 @@ class Replay final : public EventSink {
   std::string differs_from(const BlockStore& store,
                            const std::vector<std::uint64_t>& unit) const {
     const std::lock_guard lock(mutex_);
-    std::string text = pending_.empty() ? "" : "an event is missing; ";
+    std::string text = impossible_ + (pending_.empty() ? "" : "an event is missing; ");
     for (std::size_t t = 0; t < unit.size(); ++t) {
       const TierStats stats = store.stats(t);
       std::uint64_t used = 0;
@@ -260,26 +260,42 @@ class Replay final : public EventSink {
   }
 
  private:
+  // A copy comes once and goes once, and what is moved is in another tier before.
   void apply(const Event& event) {
+    auto& here = holds_[event.tier];
+    const bool was_here = here.contains(event.key);
+    bool was_elsewhere = false;
+    for (const auto& tier : holds_)
+      was_elsewhere |= &tier != &here && tier.contains(event.key);
+    bool possible = was_here;
     switch (event.kind) {
       case Event::Kind::save:
+        possible = !was_here;
+        here[event.key] = event.bytes;
+        break;
       case Event::Kind::promote:
       case Event::Kind::demote:
-        holds_[event.tier][event.key] = event.bytes;
+        possible = !was_here && was_elsewhere;
+        here[event.key] = event.bytes;
         break;
       case Event::Kind::erase:
+        possible = was_here || was_elsewhere;
         for (auto& tier : holds_)
           tier.erase(event.key);
         break;
       default:
-        holds_[event.tier].erase(event.key);
+        here.erase(event.key);
     }
+    if (!possible)
+      impossible_ += "event " + std::to_string(static_cast<int>(event.kind)) +
+                     " in tier " + std::to_string(event.tier) + " cannot be; ";
   }
 
   mutable std::mutex mutex_;
   std::map<std::uint64_t, Event> pending_;  // by order, until none before is missing
   std::uint64_t applied_ = 0;
   std::map<BlockKey, std::uint64_t> holds_[kMaxTiers];
+  std::string impossible_;
 };
 
 class Both final : public EventSink {

@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include "cxlspeckv/promotion.hpp"
+
+#include "base/endian.hpp"
 #include "support/store_fixture.hpp"
 
 namespace speckv {
@@ -184,7 +187,10 @@ TEST(Store, a_pinned_block_is_not_evicted_and_an_erased_one_lives_until_unpinned
   EXPECT_EQ(store.load(1), Code::not_found);
   EXPECT_EQ(store->stats(0).used, 2 * frame_bytes(small_layout()));
   *pin = Pin();
+  EXPECT_EQ(store->stats(0).used, frame_bytes(small_layout()));
+  EXPECT_EQ(store->stats(0).pinned, 0U);
   { const Pin gone = *std::move(pin); }
+  EXPECT_EQ(store->stats(0).used, frame_bytes(small_layout()));
 }
 
 TEST(Store, a_tenant_beyond_its_quota_is_refused_and_purge_takes_all_it_has) {
@@ -222,21 +228,70 @@ TEST(Store, layers_can_be_loaded_alone) {
   }
 }
 
-TEST(Store, refuses_options_that_make_no_sense) {
-  StoreOptions options = options_of({memory_for(8)});
-  options.tiers[0].capacity = 64;
-  EXPECT_EQ(BlockStore::open(std::move(options)).error().code(), Code::invalid_argument);
-  options = options_of({});
-  EXPECT_EQ(BlockStore::open(std::move(options)).error().code(), Code::invalid_argument);
-  options = options_of({memory_for(8)});
-  options.layouts[0].layers = 0;
-  EXPECT_EQ(BlockStore::open(std::move(options)).error().code(), Code::invalid_argument);
-  options = options_of({memory_for(8), memory_for(8)});
+TEST(Store, refuses_options_that_make_no_sense_and_says_which) {
+  const auto expect = [](StoreOptions options, const char* why) {
+    const auto store = BlockStore::open(std::move(options));
+    ASSERT_FALSE(store.ok()) << why;
+    EXPECT_EQ(store.error().code(), Code::invalid_argument);
+    EXPECT_NE(store.error().message().find(why), std::string::npos)
+        << store.error().message();
+  };
+  const auto with_tier = [](std::uint64_t capacity) {
+    StoreOptions options = options_of({memory_for(8)});
+    options.tiers[0].capacity = capacity;
+    return options;
+  };
+  const auto with_layout = [](std::uint32_t layers, std::uint32_t tokens) {
+    StoreOptions options = options_of({memory_for(8)});
+    options.layouts[0].layers = layers;
+    options.layouts[0].tokens = tokens;
+    return options;
+  };
+  expect(with_tier(64), "tier t0: capacity is less than one block");
+  expect(with_tier(frame_bytes(small_layout()) - 1), "less than one block");
+  expect(with_tier(1ULL << 40), "tier t0: capacity is more than its device has");
+  expect(with_tier(~0ULL), "capacity is more than its device has");
+  expect(with_layout(0, 16), "at least one layer, head, channel and token");
+  expect(with_layout(2, 0), "at least one layer, head, channel and token");
+  expect(with_layout(~0U, 16), "at most 1024 layers");
+  expect(with_layout(1024, ~0U), "a block is at most 256 MiB");
+  expect(options_of({}), "a store has 1 to 6 tiers");
+  expect(options_of({nullptr}), "a tier needs a device");
+  StoreOptions options = options_of({memory_for(8), memory_for(8)});
   options.tiers[1].name = "t0";
-  EXPECT_EQ(BlockStore::open(std::move(options)).error().code(), Code::invalid_argument);
+  expect(std::move(options), "tiers need names, each its own");
   options = options_of({memory_for(8)});
-  options.tiers[0].capacity = 1ULL << 40;
-  EXPECT_EQ(BlockStore::open(std::move(options)).error().code(), Code::invalid_argument);
+  options.layouts.clear();
+  expect(std::move(options), "a store needs a layout");
+}
+
+// Codecs that turn K by its position need it, wherever the block has got to by then.
+TEST(Store, a_block_keeps_its_position_in_every_tier_and_after_a_restart) {
+  const auto position_in = [](HeapDevice& device) {           // of the frame at its front
+    return load_le<std::uint32_t>(device.raw().data() + 40);  // docs/block-format.md
+  };
+  const auto pool = disk();
+  for (const bool reopened : {false, true}) {
+    const auto fast = memory_for(1), middle = memory_for(1);
+    StoreOptions options = options_of({fast, middle, pool});
+    options.tiers[0].codec = find_codec(reopened ? "raw" : "int8");
+    options.tiers[1].codec = find_codec("raw");
+    StoreUnderTest store(std::move(options));
+    ASSERT_TRUE(store) << store.error().message();
+    const BlockKey key = key_of(1);
+    if (!reopened) {
+      const Segment where = store.place(0);
+      const BlockTransfer block{key, {&where, 1}, 640, {}};
+      ASSERT_TRUE(store->save({&block, 1}).wait().ok());
+      EXPECT_EQ(position_in(*fast), 640U);
+      ASSERT_TRUE(store->flush().ok());
+      continue;
+    }
+    ASSERT_TRUE(promote(*store, {&key, 1}, 1).wait().ok());
+    EXPECT_EQ(position_in(*middle), 640U);
+    ASSERT_TRUE(promote(*store, {&key, 1}, 0).wait().ok());
+    EXPECT_EQ(position_in(*fast), 640U);
+  }
 }
 
 TEST(Store, a_disk_that_holds_something_else_is_left_alone) {

@@ -2,6 +2,7 @@
 // queues, durability, admission, codecs that change while the store runs, several
 // layouts.
 #include <atomic>
+#include <ctime>
 #include <map>
 #include <thread>
 
@@ -86,6 +87,25 @@ TEST(Transfer, a_deadline_ends_a_wait_for_a_fence_that_never_opens) {
   Operation save = store->save({&block.transfer, 1}, options);
   EXPECT_EQ(save.wait().code(), Code::timed_out);
   EXPECT_EQ(store.load(1), Code::not_found);
+}
+
+TEST(Transfer, who_waits_takes_next_to_no_processor_time) {
+  StoreUnderTest store(store_on({memory_for(8), heap(Kind::disk)}));
+  ASSERT_TRUE(store);
+  Lent block(store, 1);
+  Gate gate;
+  TransferOptions options;
+  options.fence = &gate.fence;
+  CompletionQueue completions;
+  const std::clock_t begun = std::clock();  // of all threads
+  const auto start = std::chrono::steady_clock::now();
+  Operation save = store->save({&block.transfer, 1}, options);
+  EXPECT_EQ(save.wait_for(milliseconds(200)).code(), Code::timed_out);
+  EXPECT_FALSE(completions.wait(milliseconds(200)));
+  EXPECT_GE(std::chrono::steady_clock::now() - start, milliseconds(400));
+  EXPECT_LT(std::clock() - begun, CLOCKS_PER_SEC / 10) << "something spins";
+  gate.open = true;
+  EXPECT_TRUE(save.wait().ok());
 }
 
 TEST(Transfer, cancelling_ends_what_has_not_begun) {
