@@ -73,7 +73,7 @@ std::shared_ptr<OperationState> BlockStore::Impl::begin(
     std::span<const BlockTransfer> blocks, const TransferOptions& options, bool saving) {
   auto op = std::make_shared<OperationState>(blocks.size(), options, *services.clock);
   op->regions = &regions;
-  op->layers = saving ? LayerRange{} : options.layers;
+  op->layers = options.layers;
   op->tenant = options.tenant;
   op->durable = options.durable;
   if (options.fence != nullptr) op->fence = *options.fence;
@@ -86,9 +86,11 @@ std::shared_ptr<OperationState> BlockStore::Impl::begin(
     const auto layout = static_cast<std::uint16_t>(block.layout);
     block.code = Code::invalid_argument;
     if (layout >= services.layouts.size()) continue;
-    const std::uint64_t wanted =
-        std::uint64_t{op->layers.resolve(services.layout(layout))} *
-        services.layout(layout).layer_bytes();
+    const BlockLayout& its = services.layout(layout);
+    const std::uint32_t layers = op->layers.resolve(its);
+    // Options that would have no effect are refused, as they are in C.
+    if (saving ? layers != its.layers : options.durable) continue;
+    const std::uint64_t wanted = std::uint64_t{layers} * its.layer_bytes();
     if (wanted == 0) continue;
     if (!add_up_to(blocks[i].memory, wanted)) continue;
     if (regions.resolve(blocks[i].memory, op->pieces, op->holds) != Code::ok) continue;

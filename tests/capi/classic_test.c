@@ -21,6 +21,23 @@ static void codes_and_types_are_the_published_ones(void) {
   CHECK(sizeof(speckv_handle_t) == 8 && sizeof(speckv_alloc_hint_t) == 8);
 }
 
+static void signatures_are_the_published_ones(void) {
+  speckv_status_t (*const init)(const char*) = speckv_init;
+  void (*const finalize)(void) = speckv_finalize;
+  speckv_status_t (*const alloc)(size_t, const speckv_alloc_hint_t*, speckv_handle_t*) =
+      speckv_alloc;
+  speckv_status_t (*const free_)(speckv_handle_t) = speckv_free;
+  speckv_status_t (*const access_)(speckv_handle_t, uint64_t, size_t, void**) =
+      speckv_access;
+  speckv_status_t (*const prefetch)(uint32_t, uint16_t, uint32_t, uint32_t,
+                                    const int32_t*, uint32_t) = speckv_prefetch;
+  speckv_status_t (*const set_depth)(uint32_t) = speckv_set_prefetch_depth;
+  speckv_status_t (*const set_scheme)(speckv_comp_scheme_t) =
+      speckv_set_compression_scheme;
+  CHECK(init && finalize && alloc && free_ && access_ && prefetch); /* it compiles */
+  CHECK(set_depth && set_scheme);
+}
+
 static void calls_without_a_device_are_refused(void) {
   speckv_handle_t handle = 5;
   void* memory = NULL;
@@ -209,6 +226,7 @@ static void a_published_program_works_on_every_device(void) {
 
 int main(void) {
   RUN(codes_and_types_are_the_published_ones);
+  RUN(signatures_are_the_published_ones);
   RUN(calls_without_a_device_are_refused);
   RUN(a_second_init_is_an_error_and_init_after_finalize_works);
   RUN(what_cannot_be_opened_is_a_driver_error);

@@ -289,6 +289,26 @@ TEST(Transfer, memory_that_is_not_registered_or_of_another_size_is_refused) {
   EXPECT_EQ(store.load(1), Code::not_found);
 }
 
+TEST(Transfer, options_that_would_have_no_effect_are_refused) {
+  StoreUnderTest store(store_on({memory_for(8), heap(Kind::disk)}));
+  ASSERT_TRUE(store);
+  ASSERT_GT(small_layout().layers, 1U);
+  TransferOptions options;
+  for (const LayerRange part : {LayerRange{0, 1}, LayerRange{1, 0}, LayerRange{7, 1}}) {
+    options.layers = part;
+    EXPECT_EQ(store.save(1, options), Code::invalid_argument);
+  }
+  EXPECT_EQ(store.tier_of(1), BlockStore::kAbsent);
+  options.layers = {0, small_layout().layers};  // all of it
+  EXPECT_EQ(store.save(1, options), Code::ok);
+  const Lent block(store, 1);
+  options = {};
+  options.durable = true;
+  EXPECT_EQ(store->load({&block.transfer, 1}, options).wait().code(),
+            Code::invalid_argument);
+  EXPECT_EQ(store.load(1), Code::ok);
+}
+
 TEST(Transfer, sizes_that_overflow_are_refused) {
   StoreUnderTest store(store_on({memory_for(8)}));
   ASSERT_TRUE(store);
