@@ -121,6 +121,21 @@ def coverage_has_a_bar(folder):
     assert folder.row("coverage") == "| nightly coverage | never |"
 
 
+def missing_packages_are_named_and_installed(folder):
+    folder.status({name: days_ago(1) for name in stages("nightly")})
+    folder.tool("dpkg-query", '[ "$3" = ninja-build ] || [ "$3" = ccache ] || echo install ok installed')
+    folder.tool("sudo", 'shift; exec "$@"')
+    folder.tool("apt-get", f'echo "$@" >>{folder.root}/asked; [ ! -e {folder.root}/refuse ]')
+    code, lines = folder.run("test", "nightly", "tsan")
+    assert code == 0 and "== Installing Debian packages: ninja-build ccache" in lines, lines
+    asked = (folder.root / "asked").read_text().splitlines()
+    assert asked[0].startswith("update") and asked[1].startswith("install "), asked
+    assert asked[1].split()[-2:] == ["ninja-build", "ccache"], asked
+    (folder.root / "refuse").touch()
+    code, lines = folder.run("test", "nightly", "tsan")
+    assert code == 3 and not any("passed" in line for line in lines), lines
+
+
 def every_stage_has_a_row_of_the_status(_):
     text = (RUN.parent / "docs" / "status.md").read_text()
     rows = [line.split("|")[1].split()[1] for line in text.splitlines()
@@ -137,7 +152,7 @@ def unknown_stages_are_refused(folder):
 def main():
     for test in (old_stages_are_skipped_and_counted, a_stage_that_passes_is_recorded,
                  a_stage_that_fails_is_not, coverage_has_a_bar,
-                 every_stage_has_a_row_of_the_status, unknown_stages_are_refused):
+                 missing_packages_are_named_and_installed, every_stage_has_a_row_of_the_status, unknown_stages_are_refused):
         with tempfile.TemporaryDirectory() as root:
             test(Folder(pathlib.Path(root)))
         print("passed", test.__name__)
