@@ -21,6 +21,7 @@ struct Left {
   MutableBytes index;
   std::shared_ptr<HeapDevice> device;
   MappingPlan plan;
+  std::uint64_t held = 0;  // blocks: there is no room for all
 };
 
 StoreOptions options_on(const Left& left, bool fresh) {
@@ -50,6 +51,8 @@ Left make_left() {
   for (std::uint64_t n = 0; n < kBlocks; ++n)
     require(store.save(n) == Code::ok, "a save failed");
   left.plan = store->impl().mapping->plan();
+  left.held = store->stats(0).blocks;
+  require(left.held > kBlocks / 2, "it holds next to nothing");
   return left;
 }
 
@@ -81,6 +84,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const std::vector<std::byte> index(left.index.begin(), left.index.end());
   static const std::vector<std::byte> bytes(left.device->raw().begin(),
                                             left.device->raw().end());
+  static const bool once = [] {
+    StoreUnderTest sound(options_on(left, false));
+    require_sound(sound, kBlocks, left.held);
+    return true;
+  }();
+  (void)once;
   std::copy(index.begin(), index.end(), left.index.begin());
   std::copy(bytes.begin(), bytes.end(), left.device->raw().begin());
   for (std::span<const std::uint8_t> rest(data, size); rest.size() >= 5;

@@ -35,7 +35,10 @@ std::vector<std::byte> good_pool() {
     for (std::uint64_t n = 0; n < kBlocks; ++n)
       require(store.save(n) == Code::ok, "a save failed");
   }
-  return {device->raw().begin(), device->raw().end()};
+  const std::vector<std::byte> good(device->raw().begin(), device->raw().end());
+  StoreUnderTest again(options_on(device));
+  require_sound(again, kBlocks, kBlocks);
+  return good;
 }
 
 void edit(MutableBytes pool, std::span<const std::uint8_t> edits) {

@@ -24,6 +24,17 @@ inline bool opens(const StoreUnderTest& store) {
   return false;
 }
 
+// What nobody damaged opens, with the `held` blocks that it had of 0 to `blocks`: else a
+// target that refuses all would pass.
+inline void require_sound(StoreUnderTest& store, std::uint64_t blocks,
+                          std::uint64_t held) {
+  require(static_cast<bool>(store), "what is sound was refused");
+  std::uint64_t found = 0;
+  for (std::uint64_t n = 0; n < blocks; ++n)
+    found += store.load(n) == Code::ok ? 1U : 0U;
+  require(found == held, "a sound block was not found");
+}
+
 // Blocks 0 to `blocks` are there with the right bytes, or not at all.
 inline void require_right_or_refused(StoreUnderTest& store, std::uint64_t blocks) {
   for (std::uint64_t n = 0; n < blocks; ++n) {
