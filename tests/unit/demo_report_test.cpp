@@ -44,16 +44,20 @@ TEST(DemoFigures, whether_a_bar_holds_is_computed) {
 TEST(DemoFigures, are_written_as_json_with_nulls_where_there_is_nothing) {
   const std::string path =
       testing::TempDir() + "demo_report_" + std::to_string(::getpid());
-  ASSERT_TRUE(write_figures(path, {{.name = "a\"b", .value = 1.5, .unit = "ratio"},
-                                   {.name = "c", .skipped = "no"}})
-                  .ok());
+  ASSERT_TRUE(
+      write_figures(
+          path, {{.name = "a\"b", .value = 1.5, .unit = "ratio", .baseline = "memcpy"},
+                 {.name = "c", .skipped = "no"}})
+          .ok());
   std::stringstream content;
   content << std::ifstream(path).rdbuf();
   std::filesystem::remove(path);
   const std::string json = content.str();
   for (const char* part :
        {"\"machine\": \"", "\"a\\\"b\"", "\"value\": 1.5", "\"bar\": null",
-        "\"holds\": null", "\"value\": null", "\"skipped\": \"no\""}) {
+        "\"holds\": null", "\"value\": null", "\"skipped\": \"no\"", "\"figures\": [",
+        "\"name\": \"c\"", "\"unit\": \"ratio\"", "\"baseline\": \"memcpy\"",
+        "\"direction\": \">=\""}) {
     EXPECT_NE(json.find(part), std::string::npos) << part;
   }
   EXPECT_FALSE(write_figures("/no such folder/x", {}).ok());

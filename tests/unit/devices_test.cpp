@@ -244,6 +244,34 @@ TEST(Devices, shared_memory_is_shared) {
   EXPECT_EQ(there.back(), std::byte{42});
 }
 
+// What the kernel has been told of the mapping that holds `address`; "" if it tells none.
+std::string flags_of(const void* address) {
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  std::ifstream smaps("/proc/self/smaps");
+  bool here = false;
+  for (std::string line; std::getline(smaps, line);) {
+    char* end = nullptr;
+    const std::uint64_t first = std::strtoull(line.c_str(), &end, 16);
+    if (*end == '-')
+      here = at >= first && at < std::strtoull(end + 1, nullptr, 16);
+    else if (here && line.starts_with("VmFlags:"))
+      return line + " ";
+  }
+  return {};
+}
+
+TEST(Devices, memory_asks_for_huge_pages_or_says_why_not) {
+  const auto device = open_device("dram:8M");
+  ASSERT_TRUE(device.ok()) << device.error().message();
+  const auto* const start = (*device)->memory().data();
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(start) % (2U << 20), 0U);
+  const std::string& note = (*device)->info().note;
+  if (note.find("no huge pages") != std::string::npos) GTEST_SKIP() << note;
+  const std::string flags = flags_of(start);
+  if (flags.empty()) GTEST_SKIP() << "the kernel tells no flags of mappings";
+  EXPECT_NE(flags.find(" hg "), std::string::npos) << flags;
+}
+
 TEST(Devices, a_numa_device_lies_on_its_node) {
   const auto device = open_device("numa:0?size=8M");
   if (!device.ok()) GTEST_SKIP() << device.error().message();
