@@ -2,6 +2,7 @@
 // flip in it. What was reported saved is found; what is found is right.
 #include <set>
 
+#include "support/cached_memory.hpp"
 #include "support/fault_device.hpp"
 #include "support/invariants.hpp"
 #include "support/stress_worker.hpp"
@@ -106,23 +107,32 @@ class Machine {
   Status error_;
 };
 
+struct Shape {
+  const char* name;
+  bool memory_above, mapped;
+  friend void PrintTo(const Shape& shape, std::ostream* out) { *out << shape.name; }
+};
+
 class PowerCut {
  public:
-  PowerCut(std::uint64_t seed, bool memory_above)
-      : random_(seed), memory_above_(memory_above), given_up_(memory_above ? 1 : 0) {}
+  PowerCut(std::uint64_t seed, const Shape& shape)
+      : random_(seed),
+        memory_above_(shape.memory_above),
+        medium_(std::make_shared<HeapDevice>(
+            kPool, shape.mapped ? Kind::persistent_memory : Kind::disk)),
+        given_up_(shape.memory_above ? 1 : 0) {}
 
   // One life of the machine, ended by the cut.
   void live() {
+    if (medium_->info().memory) {
+      live_on(std::make_shared<CachedMemory>(medium_));
+      return;
+    }
     FaultOptions options;
     options.write_cache = true;
     const auto device = std::make_shared<FaultDevice>(medium_, options);
     if (random_() % 2 == 0) device->reorder(random_());
-    // The process may die first: what the disk has in its cache outlives that.
-    for (std::uint64_t deaths = random_() % 3; deaths > 0; --deaths) {
-      run(device, [&] { device->fail_all(); });
-      device->heal();
-    }
-    run(device, [&] { device->power_cut(random_()); });
+    live_on(device);
   }
 
   void check() {
@@ -141,6 +151,16 @@ class PowerCut {
   std::uint64_t kept() const { return kept_; }
 
  private:
+  template <class Cached>
+  void live_on(const std::shared_ptr<Cached>& device) {
+    // The process may die first: what is in the cache outlives that.
+    for (std::uint64_t deaths = random_() % 3; deaths > 0; --deaths) {
+      run(device, [&] { device->fail_all(); });
+      device->heal();
+    }
+    run(device, [&] { device->power_cut(random_()); });
+  }
+
   // Saves and erases until `end`, which comes while saves are under way.
   template <class End>
   void run(const std::shared_ptr<Device>& device, End&& end) {
@@ -178,14 +198,13 @@ class PowerCut {
 
   std::mt19937_64 random_;
   const bool memory_above_;
-  const std::shared_ptr<HeapDevice> medium_ =
-      std::make_shared<HeapDevice>(kPool, Kind::disk);
+  const std::shared_ptr<HeapDevice> medium_;
   GivenUp given_up_;
   std::set<std::uint64_t> promised_;
   std::uint64_t kept_ = 0;
 };
 
-class PowerCuts : public testing::TestWithParam<bool> {};
+class PowerCuts : public testing::TestWithParam<Shape> {};
 
 TEST_P(PowerCuts, lose_nothing_that_was_reported_saved_and_never_find_anything_wrong) {
   std::uint64_t kept = 0;
@@ -201,9 +220,13 @@ TEST_P(PowerCuts, lose_nothing_that_was_reported_saved_and_never_find_anything_w
   }
   EXPECT_GT(kept, 0U);
 }
-INSTANTIATE_TEST_SUITE_P(Tiers, PowerCuts, testing::Bool(), [](const auto& above) {
-  return above.param ? "memory_above" : "pool_alone";
-});
+
+const Shape kShapes[] = {{"pool_alone", false, false},
+                         {"memory_above", true, false},
+                         {"mapped_pool", false, true},
+                         {"memory_above_mapped", true, true}};
+INSTANTIATE_TEST_SUITE_P(Tiers, PowerCuts, testing::ValuesIn(kShapes),
+                         [](const auto& shape) { return shape.param.name; });
 
 // A process dies between writing its records and their flush; the next one finds them in
 // the disk's cache and commits more; then the power fails in the middle of that.
