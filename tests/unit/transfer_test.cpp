@@ -286,6 +286,15 @@ TEST(Transfer, memory_that_is_not_registered_or_of_another_size_is_refused) {
     const BlockTransfer block{key_of(1), {&wrong, 1}, 0, {}};
     EXPECT_EQ(store->save({&block, 1}).wait().code(), Code::invalid_argument);
   }
+  // An id that was given back stays without meaning, whatever is registered after it.
+  std::vector<std::byte> first(small_layout().bytes()), second = first;
+  const RegionId stale = *store->attach(first);
+  ASSERT_TRUE(store->detach(stale).ok());
+  const RegionId fresh = *store->attach(second);
+  EXPECT_NE(stale, fresh);
+  const Segment gone{stale, 0, small_layout().bytes()};
+  const BlockTransfer block{key_of(1), {&gone, 1}, 0, {}};
+  EXPECT_EQ(store->save({&block, 1}).wait().code(), Code::invalid_argument);
   EXPECT_EQ(store.load(1), Code::not_found);
 }
 
