@@ -228,7 +228,7 @@ Code Mover::load_mapped(Job& job, const Copy& copy) {
 }
 
 Mover::Started Mover::begin_load(Job& job) {
-  const OperationState::Block& block = job.op->blocks[job.index];
+  OperationState::Block& block = job.op->blocks[job.index];
   Copy copy;
   const BlockTable::Found found = table_.acquire(job.key, copy);
   if (found == BlockTable::Found::pending && services_.clock->now() < job.give_up) {
@@ -240,6 +240,7 @@ Mover::Started Mover::begin_load(Job& job) {
   }
   if (copy.layout != static_cast<std::uint16_t>(block.layout)) {
     table_.unpin(copy);
+    block.why = kOtherLayout;
     end(job, Code::invalid_argument);
     return Started::done;
   }

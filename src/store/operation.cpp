@@ -111,9 +111,11 @@ Status Operation::wait_for(std::chrono::nanoseconds at_most) {
     const Code failed = code(i);
     if (failed == Code::ok) continue;
     return told(failed, [&] {
+      const char* const why = state_->blocks[i].why;
       return "block " + std::to_string(i) + " of " +
              std::to_string(state_->blocks.size()) + ": " +
-             std::string(to_string(failed));
+             std::string(to_string(failed)) + (why == nullptr ? "" : ": ") +
+             (why == nullptr ? "" : why);
     });
   }
   return {};

@@ -21,6 +21,8 @@
 
 namespace speckv {
 
+inline constexpr const char* kOtherLayout = "it is stored in another layout";
+
 struct OperationState {
   struct Block {
     BlockKey key{};
@@ -29,6 +31,7 @@ struct OperationState {
     std::uint32_t first_piece = 0, piece_count = 0;  // of `pieces`
     std::atomic<Code> code{Code::ok};
     std::atomic<std::uint32_t> layers_ready{0};
+    const char* why = nullptr;  // of invalid_argument, a literal; set before finish()
   };
 
   explicit OperationState(std::size_t count)

@@ -77,25 +77,30 @@ std::shared_ptr<OperationState> BlockStore::Impl::begin(
   op->tenant = options.tenant;
   op->durable = options.durable;
   if (options.fence != nullptr) op->fence = *options.fence;
+  const auto fault_of = [&](const BlockTransfer& given) -> const char* {
+    const auto layout = static_cast<std::uint16_t>(given.layout);
+    if (layout >= services.layouts.size()) return "the store has no such layout";
+    const BlockLayout& its = services.layout(layout);
+    const std::uint32_t layers = op->layers.resolve(its);
+    if (layers == 0) return "its layout has no such layers";
+    // Options that would have no effect are refused, as they are in C.
+    if (saving && layers != its.layers) return "a save is of whole blocks";
+    if (!saving && options.durable) return "a load cannot be durable";
+    if (!add_up_to(given.memory, std::uint64_t{layers} * its.layer_bytes()))
+      return "its segments are not as long as its layers";
+    if (regions.resolve(given.memory, op->pieces, op->holds) != Code::ok)
+      return "a segment is not inside a region of the store";
+    return nullptr;
+  };
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     OperationState::Block& block = op->blocks[i];
     block.key = blocks[i].key;
     block.layout = blocks[i].layout;
     block.first_position = blocks[i].first_position;
     block.first_piece = static_cast<std::uint32_t>(op->pieces.size());
-    const auto layout = static_cast<std::uint16_t>(block.layout);
-    block.code = Code::invalid_argument;
-    if (layout >= services.layouts.size()) continue;
-    const BlockLayout& its = services.layout(layout);
-    const std::uint32_t layers = op->layers.resolve(its);
-    // Options that would have no effect are refused, as they are in C.
-    if (saving ? layers != its.layers : options.durable) continue;
-    const std::uint64_t wanted = std::uint64_t{layers} * its.layer_bytes();
-    if (wanted == 0) continue;
-    if (!add_up_to(blocks[i].memory, wanted)) continue;
-    if (regions.resolve(blocks[i].memory, op->pieces, op->holds) != Code::ok) continue;
+    block.why = fault_of(blocks[i]);
+    block.code = block.why == nullptr ? Code::ok : Code::invalid_argument;
     block.piece_count = static_cast<std::uint32_t>(op->pieces.size()) - block.first_piece;
-    block.code = Code::ok;
   }
   return op;
 }
@@ -302,6 +307,7 @@ void BlockStore::Impl::load_block(const std::shared_ptr<OperationState>& op,
                          op->memory(index), &block.layers_ready, thread_scratch());
       }
       if (code == Code::ok) table->touch(copy);
+      if (code == Code::invalid_argument) block.why = kOtherLayout;
       table->unpin(copy);
       if (code != Code::corrupted) {
         if (code == Code::ok) emit(Event::Kind::load, copy);

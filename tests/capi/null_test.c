@@ -191,6 +191,7 @@ static void transfers_refuse_null_and_unknown_flags(void) {
   block.layout = 1; /* not the call's fault, but the block's */
   OK(speckv_store_save(store, &block, 1, NULL, &op));
   REFUSED(speckv_op_wait(op, SPECKV_FOREVER));
+  CHECK(strstr(speckv_last_error(), "no such layout") != NULL);
   REFUSED(speckv_op_wait(NULL, 0));
   REFUSED(speckv_op_cancel(NULL));
   REFUSED(speckv_op_results(NULL, &result, 1));
