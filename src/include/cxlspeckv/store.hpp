@@ -33,7 +33,7 @@ struct BlockTransfer {
 };
 
 struct TransferOptions {
-  LayerRange layers{};  // of load; a save is whole, or else invalid_argument
+  LayerRange layers{};  // of load; a save is always whole
   // From now, for all of it: blocks that are not done by then end as timed_out, and their
   // memory is no longer lent. 0: the devices' own timeouts.
   std::chrono::nanoseconds deadline{0};
@@ -41,8 +41,7 @@ struct TransferOptions {
   CompletionQueue* completions = nullptr;  // told when the operation is done
   std::uint64_t tag = 0;                   // repeated there
   TenantId tenant{};                       // charged for what is saved
-  // Save: into a persistent tier, done after its flush. A load ends as invalid_argument.
-  bool durable = false;
+  bool durable = false;  // save: into a persistent tier, done after its flush
 };
 
 // Memory that several processes may share, for the index, pins and statistics. host/
@@ -77,8 +76,6 @@ struct TierStats {
       0;  // of the blocks held; over `used` it is the codec's ratio
   std::uint64_t bytes_written = 0, bytes_read = 0;  // device counters
   std::uint64_t hits = 0, evictions = 0, demotions_in = 0, promotions_in = 0;
-  // Dropped: for want of room or memory, or by a device that failed; not those that the
-  // caller's deadline or a full queue ended.
   std::uint64_t saves_dropped = 0, corrupted = 0, io_errors = 0;
   bool fenced = false;
 };
