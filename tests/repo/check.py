@@ -80,7 +80,7 @@ def run_usage(tree):
                               stdin=subprocess.DEVNULL, check=False, timeout=60)
 
     for words in (["tset"], ["test", "quik"], ["test", "quick", "more"], ["test", "nightly", "lon"], ["bench", "--jsn"],
-                  ["bench", "--json"], ["help", "me"], ["guest", "2.6"], ["rtl"],
+                  ["bench", "--json"], ["bench", "--json", ""], ["help", "me"], ["guest", "2.6"], ["rtl"],
                   ["rtl", "lnt"], ["rtl", "wave"], ["rtl", "wave", "A.B", "soon"]):
         found = call(*words)
         if found.returncode != 2 or "usage:" not in found.stderr or found.stdout:

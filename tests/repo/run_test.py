@@ -47,10 +47,10 @@ class Folder:
         lines = (self.root / "docs" / "status.md").read_text().splitlines()
         return next(line for line in lines if line.startswith(f"| nightly {name} |"))
 
-    def run(self, *arguments):
+    def run(self, *arguments, at="."):
         path = f"{self.root / 'bin'}:{os.environ['PATH']}"
         done = subprocess.run(
-            ["bash", "./run", *arguments], cwd=self.root, env={**os.environ, "PATH": path},
+            ["bash", str(self.root / "run"), *arguments], cwd=self.root / at, env={**os.environ, "PATH": path},
             capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout.splitlines()
 
@@ -136,6 +136,17 @@ def missing_packages_are_named_and_installed(folder):
     assert code == 3 and not any("passed" in line for line in lines), lines
 
 
+def files_are_named_from_where_the_caller_is(folder):
+    (folder.root / "elsewhere").mkdir()
+    (folder.root / "build/release/host").mkdir(parents=True)
+    folder.tool("../build/release/host/cxlspeckv_demo", 'echo "$PWD" "$@"')
+    folder.tool("python3", 'echo "$@"')
+    code, lines = folder.run("demo", "--json", "out.json", at="elsewhere")
+    assert code == 0 and lines[-1] == f"{folder.root}/elsewhere --json out.json", lines
+    code, lines = folder.run("bench", "--json", "out.json", "match_bench", at="elsewhere")
+    assert code == 0 and f"--json {folder.root}/elsewhere/out.json match_bench" in lines[-1], lines
+
+
 def every_stage_has_a_row_of_the_status(_):
     text = (RUN.parent / "docs" / "status.md").read_text()
     rows = [line.split("|")[1].split()[1] for line in text.splitlines()
@@ -152,7 +163,9 @@ def unknown_stages_are_refused(folder):
 def main():
     for test in (old_stages_are_skipped_and_counted, a_stage_that_passes_is_recorded,
                  a_stage_that_fails_is_not, coverage_has_a_bar,
-                 missing_packages_are_named_and_installed, every_stage_has_a_row_of_the_status, unknown_stages_are_refused):
+                 missing_packages_are_named_and_installed,
+                 files_are_named_from_where_the_caller_is,
+                 every_stage_has_a_row_of_the_status, unknown_stages_are_refused):
         with tempfile.TemporaryDirectory() as root:
             test(Folder(pathlib.Path(root)))
         print("passed", test.__name__)
