@@ -117,9 +117,18 @@ Status check_array(const void* array, std::size_t count, std::string_view name) 
   return {};
 }
 
-Status check_stats_size(std::size_t size, std::size_t alignment) {
-  if (size >= sizeof size && size <= 4096 && size % alignment == 0) return {};
-  return refused("stats has an impossible size: " + std::to_string(size));
+Status fill_struct(void* out, std::size_t alignment, const void* full,
+                   std::size_t known) {
+  std::size_t size = 0;
+  std::memcpy(&size, out, sizeof size);
+  if (size < sizeof size || size > 4096 || size % alignment != 0)
+    return refused("stats has an impossible size: " + std::to_string(size));
+  auto* const bytes = static_cast<std::byte*>(out);
+  const auto* const from = static_cast<const std::byte*>(full);
+  const std::size_t told = std::min(size, known);
+  std::memcpy(bytes + sizeof size, from + sizeof size, told - sizeof size);
+  std::memset(bytes + told, 0, size - told);
+  return {};
 }
 
 Status check_unused(const std::atomic<std::size_t>& users, std::string_view of_what) {
@@ -341,16 +350,8 @@ speckv_status speckv_store_stats(const speckv_store* store, size_t tier,
                                  speckv_tier_stats* stats) {
   return guard([&]() -> Status {
     if (store == nullptr || stats == nullptr) return null_argument("store or stats");
-    const std::size_t size = stats->size;
-    if (Status possible = check_stats_size(size, alignof(speckv_tier_stats));
-        !possible.ok())
-      return possible;
     if (tier >= store->store->tier_count()) return {Code::not_found, "no such tier"};
-    speckv_tier_stats full = stats_of(store->store->stats(tier));
-    full.size = size;
-    std::memset(static_cast<void*>(stats), 0, size);
-    std::memcpy(static_cast<void*>(stats), &full, std::min(size, sizeof full));
-    return {};
+    return fill_stats(stats, stats_of(store->store->stats(tier)));
   });
 }
 

@@ -104,8 +104,19 @@ inline constexpr std::size_t kMostInBatch = std::size_t{1} << 24;
 // count elements at `array`: not NULL unless there are none, and not absurdly many.
 Status check_array(const void* array, std::size_t count, std::string_view name);
 
-// Of a struct that the library fills in.
-Status check_stats_size(std::size_t size, std::size_t alignment);
+// Of a field of options: zero is the default.
+template <class T, class U>
+void take(U given, T& out) {
+  if (given != 0) out = static_cast<T>(given);
+}
+
+// A struct that the library fills in, as far as the caller's size reaches.
+Status fill_struct(void* out, std::size_t alignment, const void* full, std::size_t known);
+template <class T>
+Status fill_stats(T* out, const T& full) {
+  static_assert(std::is_trivially_copyable_v<T> && offsetof(T, size) == 0);
+  return fill_struct(out, alignof(T), &full, sizeof(T));
+}
 
 // Counts one user of something while it lives.
 class Use {

@@ -28,12 +28,6 @@ Status read_sources(std::uint32_t given, PrefetchOptions& out) {
   return {};
 }
 
-// Zero is the default.
-template <class T, class U>
-void take(U given, T& out) {
-  if (given != 0) out = static_cast<T>(given);
-}
-
 void take_time(std::uint64_t given, std::chrono::nanoseconds& out) {
   if (given != 0) out = duration(std::min(given, std::uint64_t{1} << 61));
 }
@@ -172,16 +166,10 @@ speckv_status speckv_prefetcher_stats(const speckv_prefetcher* prefetcher,
   return guard([&]() -> Status {
     if (prefetcher == nullptr || stats == nullptr)
       return null_argument("prefetcher or stats");
-    const std::size_t size = stats->size;
-    if (Status possible = check_stats_size(size, alignof(speckv_prefetch_stats));
-        !possible.ok())
-      return possible;
     const PrefetchStats now = prefetcher->prefetcher->stats();
-    const speckv_prefetch_stats full{
-        size,       now.in_flight, now.peak_in_flight,     now.sessions,
-        now.blocks, now.failed,    source_of(now.learned), source_of(now.hinted)};
-    std::memset(static_cast<void*>(stats), 0, size);
-    std::memcpy(static_cast<void*>(stats), &full, std::min(size, sizeof full));
-    return {};
+    return fill_stats(
+        stats, speckv_prefetch_stats{0, now.in_flight, now.peak_in_flight, now.sessions,
+                                     now.blocks, now.failed, source_of(now.learned),
+                                     source_of(now.hinted)});
   });
 }

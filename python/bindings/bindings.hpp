@@ -94,6 +94,7 @@ void bind_store(py::module_& module);
 void bind_operation(py::module_& module);
 void bind_sequence(py::module_& module);
 void bind_prefetcher(py::module_& module);
+void bind_stream_prefetcher(py::module_& module);
 void bind_codecs(py::module_& module);
 void bind_machine(py::module_& module);
 void bind_engine(py::module_& module);

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module) {
   bind_store(module);
   bind_sequence(module);
   bind_prefetcher(module);
+  bind_stream_prefetcher(module);
   bind_codecs(module);
   bind_machine(module);
   bind_engine(module);

@@ -1,4 +1,4 @@
-// Prefetchers. Any thread; a call keeps what it calls from ending meanwhile.
+// Prefetchers of sessions.
 #include "cxlspeckv/prefetcher.hpp"
 
 #include <limits>
@@ -12,12 +12,12 @@
 namespace speckv::python {
 namespace {
 
-class Stager final : public ChildOf {
+class Stager final : public WorkerOf<Prefetcher> {
  public:
   Stager(std::shared_ptr<Store> store, PrefetchOptions options)
-      : ChildOf(std::move(store)) {
+      : WorkerOf(std::move(store)) {
     options.requests = &recorder_;
-    prefetcher_ =
+    worker_ =
         value_of(unlocked([&] { return Prefetcher::create(*open_->store, options); }));
     const auto layout = static_cast<std::size_t>(options.layout);
     recorder_.start(open_->store->layouts()[layout].tokens, {&Callback::log, &warn_});
@@ -25,27 +25,8 @@ class Stager final : public ChildOf {
   ~Stager() override { end(); }
 
   void end() noexcept override {
-    SharedStore open = std::move(open_);
-    std::shared_ptr<Prefetcher> last = std::move(prefetcher_);
-    unlocked([&] {
-      last.reset();
-      recorder_.end();
-    });
-  }
-
-  // Runs `body` without the GIL. Raises once it has ended.
-  template <class F>
-  auto run(F&& body) {
-    // Ends before the store that it is made of.
-    const SharedStore open = open_;
-    std::shared_ptr<Prefetcher> it = prefetcher_;
-    if (it == nullptr)
-      raise(Code::invalid_argument, "the prefetcher, or its store, is closed");
-    return unlocked([&] {
-      auto answer = body(*it);
-      it.reset();
-      return answer;
-    });
+    WorkerOf::end();
+    unlocked([this] { recorder_.end(); });
   }
 
  private:
@@ -53,7 +34,6 @@ class Stager final : public ChildOf {
     py::module_::import("warnings").attr("warn")(text);
   })};
   EnvironmentRecorder recorder_{};
-  std::shared_ptr<Prefetcher> prefetcher_;
 };
 
 // A time from 0 s on; there is no "for ever" here.

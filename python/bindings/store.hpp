@@ -85,6 +85,37 @@ class ChildOf : public Child {
   std::shared_ptr<Store> store_;
 };
 
+// A T that works on a store and ends before it. Any thread; a call keeps what it calls
+// from ending meanwhile. The class that is made of it calls end() in its destructor.
+template <class T>
+class WorkerOf : public ChildOf {
+ public:
+  using ChildOf::ChildOf;
+
+  void end() noexcept override {
+    SharedStore open = std::move(open_);
+    std::shared_ptr<T> last = std::move(worker_);
+    unlocked([&] { last.reset(); });
+  }
+
+  // Runs `body` without the GIL. Raises once it has ended.
+  template <class F>
+  auto run(F&& body) {
+    const SharedStore open = open_;  // ends last
+    std::shared_ptr<T> it = worker_;
+    if (it == nullptr)
+      raise(Code::invalid_argument, "the prefetcher, or its store, is closed");
+    return unlocked([&] {
+      auto answer = body(*it);
+      it.reset();
+      return answer;
+    });
+  }
+
+ protected:
+  std::shared_ptr<T> worker_;
+};
+
 // Where operations of one event loop report.
 struct Completions {
   std::unique_ptr<EventfdCompletionQueue> queue;

@@ -45,6 +45,7 @@ from cxlspeckv.operation import Operation
 from cxlspeckv.prefetcher import Prefetcher, PrefetchSource, PrefetchStats
 from cxlspeckv.sequence import Sequence
 from cxlspeckv.store import ABSENT, PENDING, BlockStore, remove_store
+from cxlspeckv.stream_prefetcher import StreamPrefetcher, StreamStats
 
 __all__ = [
     "ABSENT",
@@ -75,6 +76,8 @@ __all__ = [
     "Prefetcher",
     "Sequence",
     "StepPlan",
+    "StreamPrefetcher",
+    "StreamStats",
     "TierStats",
     "TimedOut",
     "Unsupported",

@@ -1,71 +1,27 @@
 """Prefetchers: hints, statistics, and what is refused with which exception."""
 
 import math
-import time
 
-import numpy as np
 import pytest
 
 import cxlspeckv as kv
-
-COUNT = 4
-
-
-@pytest.fixture
-def tiers(layout):
-    with kv.BlockStore([layout], ["dram:256K", "soft:4M"]) as opened:
-        yield opened
-
-
-@pytest.fixture
-def below(tiers, layout):
-    """Keys of blocks that only the slow tier has: the fast one was full and held meanwhile."""
-    memory = np.zeros(layout.bytes, np.uint8)
-    where = [[tiers.attach(memory), 0, layout.bytes]]
-
-    def save(name):
-        key = kv.hash_key(name, b"")
-        tiers.save(key, where).wait()
-        return key
-
-    fillers, pins = [], []
-    while True:
-        fillers.append(save(b"filler %d" % len(fillers)))
-        if tiers.lookup(fillers[-1])[0] != 0:
-            break
-        pins.append(tiers.pin(fillers[-1]))
-    keys = [save(b"block %d" % n) for n in range(COUNT)]
-    assert list(tiers.lookup(keys)) == [1] * COUNT
-    for pin in pins:
-        pin.release()
-    tiers.erase(fillers)
-    return keys
-
-
-def until_idle(prefetcher):
-    """As an engine does that calls at each of its steps, for 30 s at most."""
-    give_up = time.monotonic() + 30
-    while time.monotonic() < give_up:
-        prefetcher.advance()
-        if prefetcher.stats().in_flight == 0:
-            return
-    raise AssertionError("a chunk was never finished")
+from python_support import until_idle
 
 
 def test_what_is_hinted_is_there_when_its_session_comes(tiers, below, layout):
     with kv.Prefetcher(tiers, chunk_bytes=2 * layout.bytes) as prefetcher:
         prefetcher.finished(5, below, input_tokens=64, output_tokens=5, calls_tool=True)
         assert 0 < prefetcher.advance() < 1
-        assert list(tiers.lookup(below)) == [1] * COUNT
+        assert list(tiers.lookup(below)) == [1] * len(below)
         prefetcher.hint(5, eta=0.5)
         until_idle(prefetcher)
-        assert list(tiers.lookup(below)) == [0] * COUNT
-        assert prefetcher.stats().hinted.unread == COUNT * layout.bytes
+        assert list(tiers.lookup(below)) == [0] * len(below)
+        assert prefetcher.stats().hinted.unread == len(below) * layout.bytes
         prefetcher.arrived(5)
         stats = prefetcher.stats()
-        assert stats.hinted.useful == stats.hinted.staged == COUNT * layout.bytes
+        assert stats.hinted.useful == stats.hinted.staged == len(below) * layout.bytes
         assert stats.hinted.chunks == 2 and stats.learned.chunks == 0 and stats.failed == 0
-        assert (stats.sessions, stats.blocks) == (1, COUNT)
+        assert (stats.sessions, stats.blocks) == (1, len(below))
         assert stats.peak_in_flight == 2 * layout.bytes
         prefetcher.ended(5)
         assert prefetcher.stats().sessions == 0
@@ -95,7 +51,7 @@ def test_one_tier_has_nothing_to_stage(store):
 
 
 def test_calls_that_make_no_sense_are_refused(tiers, below):
-    prefetcher = kv.Prefetcher(tiers, blocks=COUNT - 1)
+    prefetcher = kv.Prefetcher(tiers, blocks=len(below) - 1)
     for call in (lambda: prefetcher.arrived(1), lambda: prefetcher.ended(1),
                  lambda: prefetcher.hint(1, 1)):
         with pytest.raises(kv.NotFound):

@@ -1,6 +1,7 @@
-"""Blocks in attached memory, and a gate for operations."""
+"""Blocks in attached memory, a gate for operations, a wait for prefetchers."""
 
 import threading
+import time
 
 import numpy as np
 
@@ -44,3 +45,13 @@ class Gate:
     def __call__(self):
         self.asked.set()
         return self.opened.is_set()
+
+
+def until_idle(prefetcher):
+    """As an engine does that calls at each of its steps, for 30 s at most."""
+    give_up = time.monotonic() + 30
+    while time.monotonic() < give_up:
+        prefetcher.advance()
+        if prefetcher.stats().in_flight == 0:
+            return
+    raise AssertionError("what is in flight was never finished")

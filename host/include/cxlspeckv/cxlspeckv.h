@@ -17,7 +17,8 @@
  *
  * This header: stores. cxlspeckv/blocks.h: what goes in and out. cxlspeckv/sequence.h:
  * the KV of one request, keys, addresses. cxlspeckv/prefetcher.h: KV there before it is
- * asked for. Including this one includes all four.
+ * asked for; cxlspeckv/stream_prefetcher.h: what a stream uses next. Including this one
+ * includes all five.
  */
 #ifndef CXLSPECKV_CXLSPECKV_H
 #define CXLSPECKV_CXLSPECKV_H
@@ -173,5 +174,6 @@ SPECKV_API speckv_status speckv_store_report(const speckv_store* store,
 #include "cxlspeckv/blocks.h"
 #include "cxlspeckv/prefetcher.h"
 #include "cxlspeckv/sequence.h"
+#include "cxlspeckv/stream_prefetcher.h"
 
 #endif /* CXLSPECKV_CXLSPECKV_H */
