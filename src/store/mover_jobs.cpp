@@ -81,7 +81,6 @@ void Mover::pass_down(Job& job, Code why) {
     job.target = t;
     if (hand_over(job, t) == Code::ok) return;
   }
-  tier_.counters().saves_dropped.fetch_add(1, std::memory_order_relaxed);
   end(job, why);
 }
 

@@ -20,6 +20,9 @@ OperationState::OperationState(std::size_t count, const TransferOptions& options
 }
 
 void OperationState::finish(std::size_t index, Code code) noexcept {
+  if (dropped != nullptr && code != Code::ok && code != Code::invalid_argument &&
+      code != Code::cancelled)
+    dropped->fetch_add(1, std::memory_order_relaxed);
   blocks[index].code.store(code, std::memory_order_relaxed);
   // acq_rel: publishes this block's result, and takes in the others' for the last one.
   if (remaining_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;

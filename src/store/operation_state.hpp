@@ -66,6 +66,7 @@ struct OperationState {
   Clock::time_point deadline = Clock::time_point::max();
   TenantId tenant{};
   bool durable = false;
+  std::atomic<std::uint64_t>* dropped = nullptr;  // of saves: counts what is not stored
   ReadyFence fence{};
   CompletionQueue* completions = nullptr;
   std::list<CompletionQueue::Entry> announcement;  // one, if `completions` is to have it

@@ -76,6 +76,7 @@ std::shared_ptr<OperationState> BlockStore::Impl::begin(
   op->layers = options.layers;
   op->tenant = options.tenant;
   op->durable = options.durable;
+  if (saving) op->dropped = &tiers[0]->counters().saves_dropped;
   if (options.fence != nullptr) op->fence = *options.fence;
   const auto fault_of = [&](const BlockTransfer& given) -> const char* {
     const auto layout = static_cast<std::uint16_t>(given.layout);
@@ -134,7 +135,6 @@ Operation BlockStore::Impl::transfer(std::span<const BlockTransfer> blocks,
         return Code::ok;
       });
       if (code == Code::ok) continue;
-      if (saving) tiers[0]->counters().saves_dropped.fetch_add(1);
     }
     op->finish(i, code);
   }
@@ -240,7 +240,6 @@ void BlockStore::Impl::save_block(const std::shared_ptr<OperationState>& op,
   if (is_saved(op, index)) return;
   const BlockLayout& layout = services.layout(static_cast<std::uint16_t>(block.layout));
   if (!within_quota(op->tenant, layout.bytes())) {
-    tiers[0]->counters().saves_dropped.fetch_add(1, std::memory_order_relaxed);
     op->finish(index, Code::no_space);
     return;
   }
@@ -271,7 +270,6 @@ void BlockStore::Impl::save_block(const std::shared_ptr<OperationState>& op,
     }
     return;
   }
-  tiers[0]->counters().saves_dropped.fetch_add(1, std::memory_order_relaxed);
   op->finish(index, Code::no_space);
 }
 

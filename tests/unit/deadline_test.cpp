@@ -109,6 +109,7 @@ TEST_F(Deadline, of_a_save_whose_write_is_held_ends_it_whole_or_absent) {
   EXPECT_TRUE(block.give_back().ok());
   settle();
   EXPECT_EQ(store_->load(1), store_->tier_of(1) == 0 ? Code::ok : Code::not_found);
+  EXPECT_EQ((*store_)->stats(0).saves_dropped, 1U);
 }
 
 TEST_F(Deadline, of_a_load_whose_read_is_held_ends_it_and_frees_its_memory) {
@@ -170,6 +171,7 @@ TEST_F(Deadline, of_a_durable_save_whose_flush_is_held_ends_it) {
   EXPECT_TRUE(block.give_back().ok());
   settle();
   EXPECT_EQ(store_->load(1), Code::ok);  // it had been written
+  EXPECT_EQ((*store_)->stats(0).saves_dropped, 1U) << "as far as anybody was told";
 }
 
 TEST_F(Deadline, of_a_durable_save_of_what_a_faster_tier_has_ends_it) {
@@ -231,6 +233,7 @@ TEST_F(Deadline, that_has_passed_begins_no_other_block) {
     EXPECT_EQ(op.code(1), Code::timed_out);
   }
   EXPECT_EQ(store_->tier_of(2), BlockStore::kAbsent);
+  EXPECT_EQ((*store_)->stats(0).saves_dropped, 1U);
 }
 
 TEST_F(Deadline, beyond_the_end_of_time_is_none) {

@@ -127,6 +127,7 @@ TEST(Transfer, cancelling_ends_what_has_not_begun) {
   Operation save = store->save({&block.transfer, 1}, options);
   save.cancel();
   EXPECT_EQ(save.wait().code(), Code::cancelled);
+  EXPECT_EQ(store->stats(0).saves_dropped, 0U);  // nobody wanted it any more
 }
 
 TEST(Transfer, operations_report_to_one_eventfd_whether_inline_or_not) {
@@ -200,6 +201,16 @@ TEST(Transfer, a_disk_that_is_full_in_the_middle_of_a_save_drops_it_and_goes_on)
     EXPECT_EQ(store.save(n), Code::ok) << n;
   for (std::uint64_t n = 0; n <= 10; ++n)
     EXPECT_EQ(store.load(n), Code::ok) << n;
+}
+
+TEST(Transfer, a_save_whose_write_fails_is_counted_as_dropped) {
+  auto disk = std::make_shared<FaultDevice>(heap(Kind::volatile_disk));
+  StoreUnderTest store(store_on({disk}));
+  ASSERT_TRUE(store) << store.error().message();
+  disk->inject(0, {.code = Code::io_error}, Transfer::Op::write);
+  EXPECT_EQ(store.save(1), Code::io_error);
+  EXPECT_EQ(store->stats(0).saves_dropped, 1U);
+  EXPECT_EQ(store->stats(0).blocks, 0U);
 }
 
 TEST(Transfer, durable_needs_a_persistent_tier) {

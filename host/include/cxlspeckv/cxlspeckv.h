@@ -150,7 +150,9 @@ typedef struct speckv_tier_stats {
   uint64_t blocks;
   uint64_t bytes_written, bytes_read;
   uint64_t hits, evictions, demotions_in, promotions_in;
-  uint64_t saves_dropped, corrupted, io_errors;
+  uint64_t saves_dropped; /* of tier 0: blocks whose save was answered with a failure, but
+                           * for bad requests and cancelled ones */
+  uint64_t corrupted, io_errors;
   uint32_t fenced; /* 1: the device fails, and the tier's blocks are misses */
   uint32_t reserved;
 } speckv_tier_stats;

@@ -30,7 +30,7 @@ TIER_COUNTERS = {
     "tier_read_bytes": ("bytes_read", "Bytes read from a tier's device."),
     "tier_written_bytes": ("bytes_written", "Bytes written to a tier's device."),
     "tier_evictions": ("evictions", "Blocks that a tier gave up."),
-    "tier_dropped_stores": ("saves_dropped", "Blocks that a tier had no room for."),
+    "tier_dropped_stores": ("saves_dropped", "Blocks whose save failed, told of the first tier."),
     "tier_integrity_failures": ("corrupted", "Blocks that failed their checksum."),
     "tier_io_errors": ("io_errors", "Transfers that a tier's device refused or did not answer."),
 }

@@ -76,7 +76,7 @@ struct TierStats {
       0;  // of the blocks held; over `used` it is the codec's ratio
   std::uint64_t bytes_written = 0, bytes_read = 0;  // device counters
   std::uint64_t hits = 0, evictions = 0, demotions_in = 0, promotions_in = 0;
-  std::uint64_t saves_dropped = 0, corrupted = 0, io_errors = 0;
+  std::uint64_t saves_dropped = 0, corrupted = 0, io_errors = 0;  // dropped: of tier 0
   bool fenced = false;
 };
 
