@@ -219,7 +219,10 @@ def kvq4(bench):
     asked = {"prompts": JUDGED, "max_tokens": 1, "logprobs": -1}
     for engine in (raw, packed):
         engine.round(JUDGED, max_tokens=1)  # stored; then found
-    bench.tell("vllm_kvq4_kl", divergence(raw.round(**asked), packed.round(**asked)), "nats",
+    judged = [engine.round(**asked) for engine in (raw, packed)]
+    if not all(all(told["cached"]) for told in judged):
+        raise RuntimeError("a prompt was computed and not loaded: its divergence would say nothing")
+    bench.tell("vllm_kvq4_kl", divergence(*judged), "nats",
                f"next-token distribution with raw, mean of {len(JUDGED)} prompts")
 
 

@@ -5,11 +5,13 @@ Two engines may exchange blocks only if all of it is equal, so all of it goes in
 
 import hashlib
 import json
+import math
 import pathlib
 from dataclasses import asdict, dataclass
 
 from huggingface_hub import snapshot_download
 from vllm.config import VllmConfig
+from vllm.platforms import current_platform
 from vllm.v1.kv_offload.config import OffloadingConfig
 
 from cxlspeckv import BlockLayout
@@ -19,7 +21,8 @@ KEYS_VERSION = 2  # of what a key covers; another number, and nothing of before 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 # Read of a weight file: so much of its front, headers and all, then a sample in every stride.
 FRONT_BYTES, STRIDE_BYTES, SAMPLE_BYTES = 16 << 20, 1 << 20, 4096
-HEAD_MAJOR = ("LBHNC", "BLHNC")  # vLLM's names of layouts whose pages are [head][token][channel]
+HEAD_MAJOR = ("LBHNC", "BLHNC")  # vLLM's names of layouts whose pages lie head by head
+PLAIN_KERNELS = ("vec", "vec16")  # vLLM's kernels for CPUs that write planes; others pack them
 DTYPES = {"bfloat16": ("bf16", 2), "float16": ("f16", 2), "half": ("f16", 2), "float32": ("f32", 4)}
 
 
@@ -27,9 +30,15 @@ DTYPES = {"bfloat16": ("bf16", 2), "float16": ("f16", 2), "half": ("f16", 2), "f
 class PageFacts:
     """One engine's pages, equal in all of its processes. Immutable.
 
-    A page is [head][token][K channels, then V channels] of one layer. kv_heads and head_dim are 0
-    where the engine packs its pages in another way; such pages are kept as opaque rows, a token
-    each. page_bytes: of one layer and block, in bytes. kv_layout: vLLM's name for the order.
+    page_bytes: of one layer and block, in bytes. kv_layout: vLLM's name for the order, and on a
+    CPU that of the kernel. `order`: of a head's part of a page,
+
+    "interleaved": [token][K channels, then V channels]
+    "planes": K by channel, [channel][token], then V by token, [token][channel]
+    "latent": one head, [token][channel]
+
+    kv_heads and head_dim are 0 where the engine packs its pages in another way; such pages are
+    kept as opaque rows, a token each.
     """
 
     model: str
@@ -43,7 +52,7 @@ class PageFacts:
     world_size: int
     replicated: bool
     kv_layout: str
-    latent: bool = False
+    order: str = "interleaved"
 
     @property
     def chunk_bytes(self) -> int:
@@ -61,9 +70,14 @@ class PageFacts:
         if self.kv_heads == 0:
             return BlockLayout(layers=layers, kv_heads=1, head_dim=self.page_bytes // self.tokens,
                                tokens=self.tokens, dtype="f8e4m3", kind="latent")
-        return BlockLayout(layers=layers, kv_heads=self.kv_heads, head_dim=self.head_dim,
-                           tokens=self.tokens, dtype=DTYPES[self.dtype][0],
-                           kind="latent" if self.latent else "interleaved")
+        heads, width, kind = self.kv_heads, self.head_dim, self.order
+        if kind == "planes":
+            # To a codec these are rows without an order among them: each as long as lies within a
+            # channel of K and within a token of V, so that no channel of K meets another.
+            width = math.gcd(self.tokens, self.head_dim)
+            heads, kind = 2 * self.kv_heads * self.head_dim // width, "latent"
+        return BlockLayout(layers=layers, kv_heads=heads, head_dim=width, tokens=self.tokens,
+                           dtype=DTYPES[self.dtype][0], kind=kind)
 
     def namespace(self, rank: int) -> bytes:
         """16 bytes that differ wherever blocks of equal engine keys may differ."""
@@ -145,19 +159,36 @@ def _refuse_parallel(offloading: OffloadingConfig) -> None:
                           "supported: try --disable-hybrid-kv-cache-manager")
 
 
-def _heads(config: VllmConfig, dtype: str, kv_layout: str, tokens: int, page_bytes: int
-           ) -> tuple[int, int, bool]:
-    """(heads, channels, latent) of a page, or zeros where it is not plainly K and V."""
+def _kernel(config: VllmConfig, tokens: int) -> str:
+    """The attention kernel that writes pages in this process, "" where vLLM's layout says all.
+
+    On a CPU it decides what a head's part of a page looks like, and vLLM tells it to nobody.
+    """
+    model = config.model_config
+    if model.use_mla or not current_platform.is_cpu():
+        return ""
+    from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
+
+    return _get_attn_isa(model.dtype, tokens, model.get_head_size(),
+                         config.cache_config.cache_dtype)
+
+
+def _heads(config: VllmConfig, dtype: str, kv_layout: str, kernel: str, tokens: int,
+           page_bytes: int) -> tuple[int, int, str]:
+    """(heads, channels, order) of a page, without heads where it is not plainly K and V."""
+    packed = 0, 0, "interleaved"
     latent = bool(config.model_config.use_mla)
-    if dtype not in DTYPES or not (latent or kv_layout in HEAD_MAJOR):
-        return 0, 0, False
+    if dtype not in DTYPES or kernel not in ("", *PLAIN_KERNELS):
+        return packed
+    if not latent and kv_layout not in HEAD_MAJOR:
+        return packed
     size = DTYPES[dtype][1]
     heads = 1 if latent else config.model_config.get_num_kv_heads(config.parallel_config)
     channels = config.model_config.get_head_size()
     rows = tokens * (1 if latent else 2)
     if heads * rows * channels * size != page_bytes:
-        return 0, 0, False
-    return heads, channels, latent
+        return packed
+    return heads, channels, "latent" if latent else "planes" if kernel else "interleaved"
 
 
 def page_facts(config: VllmConfig, offloading: OffloadingConfig, settings: Settings) -> PageFacts:
@@ -170,14 +201,15 @@ def page_facts(config: VllmConfig, offloading: OffloadingConfig, settings: Setti
     if rest or page_bytes == 0 or page_bytes % tokens:
         raise ConfigError(f"pages of {offloading.worker_kv_bytes_per_block} bytes for {layers} "
                           f"layers of {tokens} tokens are not all of one size")
-    kv_layout = str(offloading.kv_cache_layout)
-    heads, channels, latent = _heads(config, offloading.model.dtype, kv_layout, tokens, page_bytes)
+    kv_layout, kernel = str(offloading.kv_cache_layout), _kernel(config, tokens)
+    heads, channels, order = _heads(config, offloading.model.dtype, kv_layout, kernel, tokens,
+                                    page_bytes)
     facts = PageFacts(
         model=model_identity(config, settings), dtype=offloading.model.dtype, layers=layers,
         kv_heads=heads, head_dim=channels, tokens=tokens,
         blocks_per_chunk=offloading.cache.blocks_per_chunk, page_bytes=page_bytes,
         world_size=offloading.parallel.world_size, replicated=offloading.replicated_layout,
-        kv_layout=kv_layout, latent=latent)
+        kv_layout=f"{kv_layout} {kernel}".rstrip(), order=order)
     _refuse_codecs(facts, settings)
     return facts
 
@@ -192,7 +224,7 @@ def _refuse_codecs(facts: PageFacts, settings: Settings) -> None:
         if lossy and not plain:
             raise ConfigError(f'codec "{lossy[0]}" takes bfloat16 and float16, and the pages of '
                               f"this engine are {facts.dtype}"
-                              + ("" if facts.kv_heads else ", packed"))
+                              + ("" if facts.kv_heads else f", packed ({facts.kv_layout})"))
         for choice in choices:
             first, count = choice.get("first", 0), choice.get("count", 0)
             if first + max(count, 1) > layers:

@@ -8,6 +8,8 @@ import re
 import types
 
 import pytest
+import torch
+from cxlspeckv import codecs
 from cxlspeckv.vllm import core, facts
 from cxlspeckv.vllm.engine_file import EngineFile, sweep
 from cxlspeckv.vllm.settings import ConfigError, parse
@@ -91,19 +93,20 @@ def test_what_the_documents_show_is_accepted(name, count):
             parse(options)
 
 
-def engine_of(**changed):
+def engine_of(channels=16, **changed):
     """A vLLM configuration as far as it is looked at."""
     model = types.SimpleNamespace(use_mla=False, get_num_kv_heads=lambda parallel: 2,
-                                  get_head_size=lambda: 16)
-    cache = types.SimpleNamespace(prefix_caching_hash_algo="sha256", enable_prefix_caching=True)
+                                  get_head_size=lambda: channels, dtype=torch.bfloat16)
+    cache = types.SimpleNamespace(prefix_caching_hash_algo="sha256", enable_prefix_caching=True,
+                                  cache_dtype="auto")
     return types.SimpleNamespace(**{"model_config": model, "cache_config": cache,
                                     "lora_config": None, "parallel_config": None} | changed)
 
 
 def offloading_of(groups=1, canonical=False, bytes_per_block=3 * 2048, dtype="bfloat16",
-                  layout="LBHNC", **parallel):
+                  layout="LBHNC", tokens=16, **parallel):
     sizes = {"world_size": 1, "pp_size": 1, "pcp_size": 1, "dcp_size": 1} | parallel
-    group = types.SimpleNamespace(layer_names=("a", "b", "c"), tokens_per_block=16)
+    group = types.SimpleNamespace(layer_names=("a", "b", "c"), tokens_per_block=tokens)
     return types.SimpleNamespace(
         parallel=types.SimpleNamespace(**sizes), canonical_layout=canonical,
         groups=(group,) * groups, worker_kv_bytes_per_block=bytes_per_block,
@@ -117,8 +120,23 @@ def named_model(monkeypatch):
     monkeypatch.setattr(facts, "model_identity", lambda config, settings: "m")
 
 
-def test_pages_are_read_as_heads_and_channels(named_model):
-    assert facts.page_facts(engine_of(), offloading_of(), parse({"tiers": DRAM})) == page_facts()
+def test_pages_are_read_as_heads_and_channels(named_model, monkeypatch):
+    found = facts.page_facts(engine_of(), offloading_of(), parse({"tiers": DRAM}))
+    assert found == page_facts(order="planes", kv_layout="LBHNC vec16")
+    monkeypatch.setattr(facts.current_platform, "is_cpu", lambda: False)
+    found = facts.page_facts(engine_of(), offloading_of(), parse({"tiers": DRAM}))
+    assert found == page_facts()
+
+
+@pytest.mark.parametrize("channels", [16, 64, 80, 96, 112, 128, 256])
+@pytest.mark.parametrize("tokens", [16, 32, 128])
+def test_no_row_of_planes_has_values_of_two_channels(tokens, channels):
+    size = 3 * 2 * tokens * 2 * channels * 2
+    layout = page_facts(order="planes", tokens=tokens, head_dim=channels,
+                        page_bytes=size // 3).block_layout()
+    assert layout.bytes == size and layout.kind == "latent"
+    assert tokens % layout.head_dim == channels % layout.head_dim == 0
+    assert codecs.supports("kvq4", layout)
 
 
 @pytest.mark.parametrize("packing", [{"bytes_per_block": 3 * 4112}, {"layout": "LBNHC"}])
@@ -130,6 +148,17 @@ def test_pages_packed_by_the_engine_are_opaque_and_no_lossy_codec_touches_them(n
     lossy = parse({"tiers": [{"uri": "dram:16M", "layers": [{"count": 1, "codec": "int8"}]}]})
     with pytest.raises(ConfigError, match='codec "int8" takes .* are bfloat16, packed'):
         facts.page_facts(engine_of(), packed, lossy)
+
+
+def test_pages_packed_for_a_processor_are_opaque_and_never_met_by_another(named_model, monkeypatch):
+    """AMX pairs values of bfloat16; vLLM calls the layout the same."""
+    found = []
+    for has_amx in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=has_amx: has)
+        found.append(facts.page_facts(engine_of(channels=32), offloading_of(
+            tokens=32, bytes_per_block=3 * 8192), parse({"tiers": DRAM})))
+    assert [(one.kv_heads, one.order) for one in found] == [(2, "planes"), (0, "interleaved")]
+    assert found[0].namespace(0) != found[1].namespace(0)
 
 
 @pytest.mark.parametrize(("engine", "offloading", "config", "says"), [

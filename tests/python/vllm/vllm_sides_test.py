@@ -13,7 +13,10 @@ import pytest
 import torch
 from cxlspeckv.vllm import threads
 from cxlspeckv.vllm.core import KeyMaker
+from cxlspeckv.vllm.facts import PLAIN_KERNELS
 from cxlspeckv.vllm.transfers import GRACE_SECONDS
+from vllm import _custom_ops
+from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
 from vllm.v1.kv_offload.base import GPULoadStoreSpec, LookupResult
 from vllm_support import context, engine_key, page_facts
 
@@ -233,21 +236,70 @@ def test_lossy_codecs_see_channels(side, codec):
     assert one.core.store.stats(0).used * 1.8 < one.facts.chunk_bytes
 
 
-def test_reading_ahead_is_counted_by_what_came_of_it(side, tmp_path):
+def page_of_the_engine(keys, values, kernel):
+    """[token][head][channel] twice -> the page that vLLM's own kernel makes of them."""
+    tokens, heads, channels = keys.shape
+    page = torch.zeros(1, heads, 2 * tokens, channels, dtype=keys.dtype)  # as its backend views it
+    _custom_ops.cpu_attn_reshape_and_cache(keys, values, *page.chunk(2, dim=2),
+                                           torch.arange(tokens), kernel)
+    return page.flatten()
+
+
+@pytest.mark.parametrize("channels", [64, 80, 128])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("codec", ["kvq4", "int8"])
+def test_lossy_codecs_see_channels_in_pages_that_the_engine_wrote(side, codec, dtype, channels):
+    tokens, heads, kind = 128, 2, getattr(torch, dtype)
+    kernel = _get_attn_isa(kind, tokens, channels)
+    if kernel not in PLAIN_KERNELS:
+        pytest.skip(f"pages of {dtype} are packed for this processor, and kept raw")
+    one = side({"tiers": [{"uri": "dram:16M", "codec": codec}]}, layers=1, order="planes",
+               kv_heads=heads, dtype=dtype, head_dim=channels, tokens=tokens,
+               page_bytes=2 * heads * tokens * channels * 2)
+    keys, values = torch.randn(2, tokens, heads, channels,
+                               generator=torch.Generator().manual_seed(1))
+    keys[:, :, 5] *= 50  # one channel of K
+    page = page_of_the_engine(keys.to(kind), values.to(kind), kernel)
+    # Where the kernel puts which channel of K; V is -1.
+    channel = page_of_the_engine(torch.arange(channels).expand(keys.shape).to(kind).contiguous(),
+                                 torch.full(keys.shape, -1.0, dtype=kind), kernel)
+    one.tensors[0][4] = page.view(torch.int8)
+    one.store(keys_of(1), [4])
+    assert one.load(keys_of(1), [8]) == set()
+    error = (one.tensors[0][8].view(kind).float() - page.float()).abs()
+    assert 0 < error[channel == 5].max() < 20
+    assert 0 < error[(channel >= 0) & (channel != 5)].max() < 0.35
+    assert 0 < error[channel == -1].max() < 0.35
+    assert one.core.store.stats(0).used * 1.7 < one.facts.chunk_bytes
+
+
+def pushed_down(side, tmp_path):
+    """A side, and four keys whose blocks lie in its slower tier only."""
     one = side({"tiers": [{"uri": "dram:1M"}] + pool(tmp_path)["tiers"]})
     keys = keys_of(*range(4))
     one.fill(range(4), seed=1)
     one.store(keys, range(4))
     one.core.store.flush()
-    for n in range(100, 400):  # push them down
+    for n in range(100, 400):
         one.store(keys_of(n), [9])
         if n % 20 == 0:
             one.core.store.flush()
     assert set(one.core.lookup(keys).tolist()) == {1}
+    return one, keys
+
+
+def waits(one, keys):
+    """What the scheduler asks of a request in a step, and in another in which it still waits."""
     asked = context("waits", keys)
-    for _ in range(2):  # a step, and another in which it still waits
+    for _ in range(2):
         assert one.manager.lookup(keys[0], asked) is LookupResult.HIT
         one.manager.on_schedule_end(None)
+    return asked
+
+
+def test_reading_ahead_is_counted_by_what_came_of_it(side, tmp_path):
+    one, keys = pushed_down(side, tmp_path)
+    asked = waits(one, keys)
     deadline = time.monotonic() + 10
     while set(one.core.lookup(keys[:2]).tolist()) != {0}:
         assert time.monotonic() < deadline, "nothing was promoted"
@@ -256,6 +308,17 @@ def test_reading_ahead_is_counted_by_what_came_of_it(side, tmp_path):
     counted = one.manager.metrics.collect(time.monotonic()).data["data"]
     assert counted["vllm:cxlspeckv_prefetch_useful"] == {(): 2}
     assert counted["vllm:cxlspeckv_prefetch_wasted"] == {(): 2}
+
+
+def test_what_did_not_arrive_before_its_load_is_late(side, tmp_path):
+    one, keys = pushed_down(side, tmp_path)
+    one.core.store.promote = lambda keys: None  # a device that takes its time
+    asked = waits(one, keys)
+    assert one.load(keys, range(20, 24), name="waits") == set()
+    one.manager.on_request_finished(asked)
+    counted = one.manager.metrics.collect(time.monotonic()).data["data"]
+    assert counted["vllm:cxlspeckv_prefetch_late"] == {(): 4}
+    assert counted.get("vllm:cxlspeckv_prefetch_wasted", {}) == {}
 
 
 def test_a_thousand_lookups_ask_the_store_once(side):

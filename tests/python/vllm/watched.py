@@ -1,8 +1,8 @@
 """`CxlSpecKVConnector` over a store that tells a test what it does, and dies when it is told to.
 
-The environment's SPECKV_WATCHED is {"folder": where `flushed` is written, "dies_after": blocks,
-"death": FIFO} as JSON. After each flush `flushed` holds how many blocks were saved before it. The
-save that follows after so many blocks ends the engine: half of its blocks are stored by then, and
+The environment's SPECKV_WATCHED is {"folder": where `flushed` and `keys` are written, "dies_after":
+blocks, "death": FIFO} as JSON. After each flush `flushed` holds how many blocks were saved before
+it; `keys` has those of all blocks that were saved, in their order. The save that follows after so many blocks ends the engine: half of its blocks are stored by then, and
 the store is about to read the others.
 """
 
@@ -32,6 +32,8 @@ class WatchedStore(BlockStore):
         operation = super().save(keys, segments, **options)
         operation.wait()
         self.saved += len(segments)
+        with open(pathlib.Path(ASKED["folder"]) / "keys", "ab") as file:
+            file.write(keys)
         return operation
 
     def flush(self):
