@@ -7,7 +7,7 @@ Serves SmolLM2-135M (bfloat16) on loopback with a KV cache of 18 blocks, which h
 of the prompts. Drives it with vLLM's benchmark client (prefixes that repeat) and with a short
 client of ours (questions about long documents, chats of several turns): without offloading, with
 raw blocks, after kill -9 and a restart on the same pool, and with blocks packed by kvq4 and by
-hx4096, which loses least. Prints the time to the first token and the throughput of each. About
+hx4096, which is smaller. Prints the time to the first token and the throughput of each. About
 seven minutes; needs nobody.
 """
 
