@@ -125,6 +125,7 @@ def test_same_tokens_cold_warm_after_a_kill_a_restart_and_damage(engine, tmp_pat
     assert again["rounds"][5]["cached"] == [0, 0, 0]
     for name in ("hit_blocks", "tier_hits", "tier_read_bytes"):
         assert counted(again, f"vllm:cxlspeckv_{name}") > 0, name
+    cxlspeckv.remove_store(str(path))
 
 
 def blocks_of(path, tiers, count):
