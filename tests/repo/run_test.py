@@ -147,6 +147,14 @@ def files_are_named_from_where_the_caller_is(folder):
     assert code == 0 and f"--json {folder.root}/elsewhere/out.json match_bench" in lines[-1], lines
 
 
+def a_disk_that_is_too_small_is_told_beforehand(folder):
+    folder.status({name: days_ago(1) for name in stages("nightly")})
+    for free, told in ((3, True), (5000, False)):
+        folder.tool("df", f"echo Avail; echo {free}000M")
+        code, lines = folder.run("test")
+        assert code == 0 and any("expect failures" in line for line in lines) == told, lines
+
+
 def every_stage_has_a_row_of_the_status(_):
     text = (RUN.parent / "docs" / "status.md").read_text()
     rows = [line.split("|")[1].split()[1] for line in text.splitlines()
@@ -165,6 +173,7 @@ def main():
                  a_stage_that_fails_is_not, coverage_has_a_bar,
                  missing_packages_are_named_and_installed,
                  files_are_named_from_where_the_caller_is,
+                 a_disk_that_is_too_small_is_told_beforehand,
                  every_stage_has_a_row_of_the_status, unknown_stages_are_refused):
         with tempfile.TemporaryDirectory() as root:
             test(Folder(pathlib.Path(root)))
