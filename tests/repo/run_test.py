@@ -7,6 +7,7 @@ passed and by no other, and one that is missing or older than 14 days is told as
 import datetime
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -162,6 +163,16 @@ def every_stage_has_a_row_of_the_status(_):
     assert rows == stages("nightly"), rows
 
 
+def every_group_of_tests_has_a_target_that_builds_it(_):
+    """A group that is named by its labels builds tests_LABEL of each."""
+    lists = "\n".join(path.read_text() for path in RUN.parent.glob("tests/**/CMakeLists.txt"))
+    built = set(re.findall(r"add_custom_target\(tests_(\w+)", lists))
+    built |= set(re.search(r"foreach\(label IN ITEMS ([\w ]+)\)", lists)[1].split())
+    named = {label for line in RUN.read_text().splitlines() if line.split()[2:3] == ["ctest"]
+             for label in line.split()[3].split(",") if not line.split()[3].startswith("all")}
+    assert named and named <= built, named - built
+
+
 def unknown_stages_are_refused(folder):
     folder.status({})
     code, _ = folder.run("test", "nightly", "noon")
@@ -174,7 +185,8 @@ def main():
                  missing_packages_are_named_and_installed,
                  files_are_named_from_where_the_caller_is,
                  a_disk_that_is_too_small_is_told_beforehand,
-                 every_stage_has_a_row_of_the_status, unknown_stages_are_refused):
+                 every_stage_has_a_row_of_the_status,
+                 every_group_of_tests_has_a_target_that_builds_it, unknown_stages_are_refused):
         with tempfile.TemporaryDirectory() as root:
             test(Folder(pathlib.Path(root)))
         print("passed", test.__name__)
