@@ -42,6 +42,8 @@ static_assert(static_cast<int>(DType::f32) == SPECKV_F32);
 static_assert(static_cast<int>(DType::f8e4m3) == SPECKV_F8E4M3);
 static_assert(static_cast<int>(BlockLayout::Kind::latent) == SPECKV_LATENT);
 static_assert(static_cast<int>(BlockLayout::Kind::interleaved) == SPECKV_INTERLEAVED);
+static_assert(static_cast<int>(BlockLayout::Kind::transposed) == SPECKV_TRANSPOSED);
+static_assert(static_cast<int>(BlockLayout::Kind::tiled) == SPECKV_TILED);
 static_assert(static_cast<int>(Admission::second_touch) == SPECKV_SECOND_TOUCH);
 static_assert(static_cast<int>(LogLevel::error) == SPECKV_LOG_ERROR);
 static_assert(kNoPosition == SPECKV_NO_POSITION);
@@ -85,7 +87,7 @@ Status read_struct(const void* given, std::size_t known, std::size_t alignment,
 
 Status read_layout(const speckv_layout& given, BlockLayout& out) {
   if (given.dtype > SPECKV_F8E4M3) return refused("a layout has an unknown dtype");
-  if (given.kind > SPECKV_INTERLEAVED) return refused("a layout has an unknown kind");
+  if (given.kind > SPECKV_TILED) return refused("a layout has an unknown kind");
   if (given.reserved[0] != 0 || given.reserved[1] != 0) {
     return refused("reserved fields of a layout must be 0");
   }

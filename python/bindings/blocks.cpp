@@ -9,10 +9,10 @@ namespace speckv::python {
 namespace {
 
 constexpr std::array<std::string_view, 4> kDTypes = {"f16", "bf16", "f32", "f8e4m3"};
-constexpr std::array<std::string_view, 3> kKinds = {"kv", "latent", "interleaved"};
+constexpr std::array<std::string_view, 5> kKinds = {"kv", "latent", "interleaved",
+                                                    "transposed", "tiled"};
 static_assert(static_cast<std::size_t>(DType::f8e4m3) + 1 == kDTypes.size());
-static_assert(static_cast<std::size_t>(BlockLayout::Kind::interleaved) + 1 ==
-              kKinds.size());
+static_assert(static_cast<std::size_t>(BlockLayout::Kind::tiled) + 1 == kKinds.size());
 
 template <class Enum, std::size_t N>
 Enum named(const std::array<std::string_view, N>& names, const std::string& name,

@@ -119,6 +119,9 @@ std::vector<py::ssize_t> layer_shape(const BlockLayout& l) {
       return {heads, tokens, channels};
     case BlockLayout::Kind::interleaved:
       return {heads, tokens, 2, channels};
+    case BlockLayout::Kind::transposed:
+    case BlockLayout::Kind::tiled:
+      return {heads, 2, tokens * channels};
   }
   return {};
 }

@@ -111,6 +111,7 @@ std::shared_ptr<Request> create(std::shared_ptr<Store> store, std::uint16_t layo
 // tokens instead of the block's.
 void write(Request& self, std::uint32_t layer, std::uint32_t at, const py::buffer& from) {
   const BlockLayout& layout = self.layout();
+  if (!has_rows(layout)) raise(Code::unsupported, "blocks of this kind have no rows");
   const py::buffer_info rows = from.request();
   const std::size_t planes = layout.kind == BlockLayout::Kind::kv ? 2 : 1;
   const std::size_t runs = planes * layout.kv_heads;  // each has its tokens in one piece

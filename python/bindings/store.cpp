@@ -134,8 +134,8 @@ class Transfers {
       raise(Code::invalid_argument, "first_positions has one integer a key");
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
       const std::int64_t position = positions.data()[i];
-      if (position < 0 || position > std::numeric_limits<std::uint32_t>::max())
-        raise(Code::invalid_argument, "a position is 0 to 2^32 - 1");
+      if (position < -1 || position >= std::int64_t{kNoPosition})
+        raise(Code::invalid_argument, "a position is 0 to 2^32 - 2, or -1: not known");
       blocks_[i].first_position = static_cast<std::uint32_t>(position);
     }
   }

@@ -20,6 +20,9 @@ class BlockLayout:
     "kv": [layer][K, then V][head][token][channel]
     "latent": [layer][head][token][channel]
     "interleaved": [layer][head][token][K, then V][channel], the pages of serving engines
+    "transposed": [layer][head][K [channel][token], then V [token][channel]], their pages on CPUs
+    "tiled": [layer][head][K [token / 16][channel / 2][token % 16][channel % 2],
+        then V [channel / 16][token / 2][channel % 16][token % 2]], on CPUs with AMX
     """
 
     def __init__(

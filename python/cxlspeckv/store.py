@@ -146,11 +146,11 @@ class BlockStore:
         `segments`: integers [blocks, segments, 3] of (region, offset, length) in bytes, or
         [blocks, 3]; the segments of a block are together the plain block, in the order of
         `BlockLayout`. Length 0 stands for no segment. The memory is lent until the end.
-        `first_positions`: of each block's first token in its sequence. `deadline`: seconds from
-        now, for all of it: what is not done by then ends as `TIMED_OUT` and its memory is no
-        longer lent; None means the devices' own timeouts. `durable`: into a persistent tier, done
-        after its flush. `fence`: memory is not touched before it returns True; it is asked from
-        any thread and must neither block nor call the store.
+        `first_positions`: of each block's first token in its sequence, or -1 if that is not known.
+        `deadline`: seconds from now, for all of it: what is not done by then ends as `TIMED_OUT`
+        and its memory is no longer lent; None means the devices' own timeouts. `durable`: into a
+        persistent tier, done after its flush. `fence`: memory is not touched before it returns
+        True; it is asked from any thread and must neither block nor call the store.
 
         Blocks may end with any `Code`; `NO_SPACE` is a dropped save.
         """

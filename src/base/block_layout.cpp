@@ -19,7 +19,12 @@ Status BlockLayout::validate() const {
     return wrong("a block layout has at most " + std::to_string(kMaxLayers) + " layers");
   }
   if (dtype > DType::f8e4m3) return wrong("a block layout of an unknown dtype");
-  if (kind > Kind::interleaved) return wrong("a block layout of an unknown kind");
+  if (kind > Kind::tiled) return wrong("a block layout of an unknown kind");
+  if (kind == Kind::tiled &&
+      (bytes_of(dtype) != 2 || tokens % 16 != 0 || head_dim % 16 != 0)) {
+    return wrong(
+        "a tiled block layout has multiples of 16 tokens and channels of 16 bits");
+  }
   // Each factor is below 2^32 and the product so far at most 2^28: no step overflows.
   std::uint64_t size =
       std::uint64_t{layers} * (kind == Kind::latent ? 1 : 2) * bytes_of(dtype);

@@ -80,7 +80,7 @@ void append_kvq4(const BlockLayout& layout, const Tokens& tokens, Bytes plain,
 }  // namespace
 
 bool can_append(const Codec& codec, const BlockLayout& layout) noexcept {
-  if (!codec.supports(layout)) return false;
+  if (!has_rows(layout) || !codec.supports(layout)) return false;
   return codec.id() == CodecId::raw || codec.id() == CodecId::int8 ||
          (codec.id() == CodecId::kvq4 && layout.kind == BlockLayout::Kind::latent);
 }

@@ -43,10 +43,10 @@ constexpr UnitRows unit_rows(const BlockLayout& layout, std::uint64_t unit) noex
   return {(head * layout.tokens * 2 + value) * row, 2 * row};
 }
 
-// The dtypes that the lossy codecs take: f32 has too wide a range for 16-bit scales, and
-// f8 is as small as their result.
-constexpr bool is_16_bit(DType dtype) noexcept {
-  return dtype == DType::f16 || dtype == DType::bf16;
+// What the lossy codecs take: f32 has too wide a range for 16-bit scales, and f8 is as
+// small as their result.
+constexpr bool has_16_bit_rows(const BlockLayout& layout) noexcept {
+  return has_rows(layout) && (layout.dtype == DType::f16 || layout.dtype == DType::bf16);
 }
 
 inline bool all_zero(Bytes bytes) noexcept {

@@ -6,6 +6,7 @@
 
 #include "base/checksum.hpp"
 #include "base/endian.hpp"
+#include "codec/turn.hpp"
 
 namespace speckv {
 namespace {
@@ -111,30 +112,31 @@ Written write_raw(std::uint64_t size, Cursor& plain, std::byte* to,
   return layer;
 }
 
-Written write_coded(const LayerContext& context, const Codec& codec, Bytes plain,
-                    MutableBytes out, bool stream) noexcept {
+// `rows`: the plain layer as the codec sees it.
+Written write_coded(const LayerContext& context, const Codec& codec, Bytes rows,
+                    Bytes plain, MutableBytes out) noexcept {
   const std::uint64_t bound = codec.max_layer_bytes(context.layout);
   assert(out.size() >= bound);
-  const auto used = codec.encode(context, plain, out.first(bound));
+  const auto used = codec.encode(context, rows, out.first(bound));
   // A layer that would not get smaller gains nothing from being coded.
   if (!used || *used == 0 || *used >= plain.size()) {
     return {static_cast<std::uint32_t>(plain.size()),
-            copy_crc32c(0, out.data(), plain, stream), CodecId::raw};
+            copy_crc32c(0, out.data(), plain, context.stream), CodecId::raw};
   }
   return {static_cast<std::uint32_t>(*used), crc32c(0, out.first(*used)), codec.id()};
 }
 
-// Frames store lengths in 32 bits.
+// Of a coded_layout(). Frames store lengths in 32 bits.
 bool usable(const Codec& codec, const BlockLayout& layout) noexcept {
   return codec.id() != CodecId::raw && codec.supports(layout) &&
          codec.max_layer_bytes(layout) <= UINT32_MAX;
 }
 
-bool plausible(const BlockLayout& layout, const FrameLayer& layer) noexcept {
-  if (layer.codec == CodecId::raw) return layer.bytes == layout.layer_bytes();
+bool plausible(const BlockLayout& coded, const FrameLayer& layer) noexcept {
+  if (layer.codec == CodecId::raw) return layer.bytes == coded.layer_bytes();
   const Codec* codec = find_codec(layer.codec);
-  return codec != nullptr && usable(*codec, layout) && layer.bytes > 0 &&
-         layer.bytes <= codec->max_layer_bytes(layout);
+  return codec != nullptr && usable(*codec, coded) && layer.bytes > 0 &&
+         layer.bytes <= codec->max_layer_bytes(coded);
 }
 
 Code read_raw(const FrameLayer& layer, Bytes encoded,
@@ -151,11 +153,12 @@ Code read_raw(const FrameLayer& layer, Bytes encoded,
 
 std::uint64_t max_frame_bytes(const BlockLayout& layout,
                               const LayerCodecs& codecs) noexcept {
+  const BlockLayout coded = coded_layout(layout);
   std::uint64_t bytes = frame_header_bytes(layout.layers);
   for (std::uint32_t i = 0; i < layout.layers; ++i) {
     std::uint64_t most = layout.layer_bytes();
-    if (const Codec& codec = codecs.of(i); usable(codec, layout)) {
-      most = std::max(most, codec.max_layer_bytes(layout));
+    if (const Codec& codec = codecs.of(i); usable(codec, coded)) {
+      most = std::max(most, codec.max_layer_bytes(coded));
     }
     bytes += align_up(most, kFrameAlign);
   }
@@ -169,14 +172,23 @@ std::uint64_t encode_frame(const BlockLayout& layout, const LayerCodecs& codecs,
   const std::uint64_t size = layout.layer_bytes();
   std::uint64_t at = frame_header_bytes(layout.layers);
   zero(out.first(at));
-  Cursor plain(source.pieces);
+  const BlockLayout coded = coded_layout(layout);
+  Cursor cursor(source.pieces);
   for (std::uint32_t i = 0; i < layout.layers; ++i) {
     const Codec& codec = codecs.of(i);
-    const LayerContext context{layout, i, source.first_position, source.profile, stream};
-    const Written layer = usable(codec, layout)
-                              ? write_coded(context, codec, plain.whole(size, scratch),
-                                            out.subspan(at), stream)
-                              : write_raw(size, plain, out.data() + at, stream);
+    const LayerContext context{coded, i, source.first_position, source.profile, stream};
+    Written layer;
+    if (usable(codec, coded)) {
+      const Bytes plain = cursor.whole(size, scratch);
+      Bytes rows = plain;
+      if (!has_rows(layout)) {
+        to_rows(layout, plain, scratch.subspan(size));
+        rows = scratch.subspan(size);
+      }
+      layer = write_coded(context, codec, rows, plain, out.subspan(at));
+    } else {
+      layer = write_raw(size, cursor, out.data() + at, stream);
+    }
     put_entry(entry_at(out, i), layer);
     const std::uint64_t end = at + align_up(layer.bytes, kFrameAlign);
     zero(out.subspan(at + layer.bytes, end - at - layer.bytes));
@@ -213,7 +225,7 @@ Code read_frame_header(const BlockLayout& layout, BlockKey key, Bytes header,
     const FrameLayer layer{
         .bytes = load_le<std::uint32_t>(entry + field::kEntryBytes),
         .codec = CodecId{load_le<std::uint16_t>(entry + field::kEntryCodec)}};
-    if (!plausible(layout, layer) ||
+    if (!plausible(coded_layout(layout), layer) ||
         load_le<std::uint16_t>(entry + field::kEntryZero16) != 0 ||
         load_le<std::uint32_t>(entry + field::kEntryZero32) != 0) {
       return Code::corrupted;
@@ -244,15 +256,20 @@ Code decode_layer(const BlockLayout& layout, const FrameInfo& info, std::uint32_
                   const FrameLayer& layer, Bytes encoded, Bytes profile,
                   std::span<const MutableBytes> pieces, MutableBytes scratch,
                   bool stream) noexcept {
-  if (encoded.size() != layer.bytes || !plausible(layout, layer)) return Code::corrupted;
+  const BlockLayout coded = coded_layout(layout);
+  if (encoded.size() != layer.bytes || !plausible(coded, layer)) return Code::corrupted;
   if (layer.codec == CodecId::raw) return read_raw(layer, encoded, pieces, stream);
 
   if (crc32c(0, encoded) != layer.crc) return Code::corrupted;
   const std::uint64_t size = layout.layer_bytes();
   const bool whole = pieces.front().size() == size;
   const MutableBytes plain = whole ? pieces.front() : scratch.first(size);
-  const LayerContext context{layout, index, info.first_position, profile, stream};
-  const Code code = find_codec(layer.codec)->decode(context, encoded, plain);
+  const bool turned = !has_rows(layout);
+  const MutableBytes rows = turned ? scratch.subspan(size) : plain;
+  const LayerContext context{coded, index, info.first_position, profile,
+                             stream && !turned};
+  const Code code = find_codec(layer.codec)->decode(context, encoded, rows);
+  if (code == Code::ok && turned) from_rows(layout, rows, plain);
   if (code != Code::ok || whole) return code;
   std::size_t done = 0;
   for (const MutableBytes piece : pieces) {

@@ -63,6 +63,12 @@ class LayerCodecs {
 std::uint64_t max_frame_bytes(const BlockLayout& layout,
                               const LayerCodecs& codecs) noexcept;
 
+// Of the scratch that a layer is coded with: it is gathered from its pieces there, and
+// turned there if it has no rows.
+constexpr std::uint64_t frame_scratch_bytes(const BlockLayout& layout) noexcept {
+  return layout.layer_bytes() * (has_rows(layout) ? 1 : 2);
+}
+
 struct FrameSource {
   BlockKey key{};
   std::uint32_t first_position = kNoPosition;
@@ -72,10 +78,9 @@ struct FrameSource {
 
 // Writes a frame into `out` and returns its bytes. A layer that its codec refuses,
 // or would not make smaller, is written raw. Raw layers are copied and checked in one
-// pass. `scratch` (layout.layer_bytes()) gathers layers that lie in several pieces, for
-// codecs that need them whole. `stream`: the block will not be read again soon, so the
-// copy may bypass the cache. REQUIRES: out.size() >= max_frame_bytes(), pieces add up to
-// layout.bytes().
+// pass. `scratch` has frame_scratch_bytes(). `stream`: the block will not be read again
+// soon, so the copy may bypass the cache. REQUIRES: out.size() >= max_frame_bytes(),
+// pieces add up to layout.bytes().
 std::uint64_t encode_frame(const BlockLayout& layout, const LayerCodecs& codecs,
                            const FrameSource& source, MutableBytes out,
                            MutableBytes scratch, bool stream) noexcept;

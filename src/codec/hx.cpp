@@ -21,7 +21,7 @@ class Hx final : public SlotCodec {
   bool supports(const BlockLayout& layout) const noexcept override {
     const std::uint64_t values = std::uint64_t{layout.tokens} * layout.head_dim;
     const bool keys = layout.kind != BlockLayout::Kind::latent;
-    return is_16_bit(layout.dtype) && layout.tokens >= 16 &&
+    return has_16_bit_rows(layout) && layout.tokens >= 16 &&
            layout.tokens <= HxShape::kMostTokens && layout.head_dim % 16 == 0 &&
            layout.head_dim >= 64 && layout.head_dim <= HxShape::kMostChannels &&
            (!keys || layout.head_dim <= 256) && values <= HxShape::kMostValues;

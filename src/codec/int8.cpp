@@ -13,7 +13,7 @@ class Int8 final : public Codec {
   CodecId id() const noexcept override { return CodecId::int8; }
   std::string_view name() const noexcept override { return "int8"; }
   bool supports(const BlockLayout& layout) const noexcept override {
-    return is_16_bit(layout.dtype) && max_layer_bytes(layout) <= UINT32_MAX;
+    return has_16_bit_rows(layout) && max_layer_bytes(layout) <= UINT32_MAX;
   }
   std::uint64_t max_layer_bytes(const BlockLayout& layout) const noexcept override {
     return layer_units(layout) * int8_unit(layout).bytes;

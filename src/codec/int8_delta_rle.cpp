@@ -124,7 +124,7 @@ class Int8DeltaRle final : public Codec {
   CodecId id() const noexcept override { return CodecId::int8_delta_rle; }
   std::string_view name() const noexcept override { return "int8_delta_rle"; }
   bool supports(const BlockLayout& layout) const noexcept override {
-    return is_16_bit(layout.dtype) && layout.head_dim <= kMaxChannels &&
+    return has_16_bit_rows(layout) && layout.head_dim <= kMaxChannels &&
            max_layer_bytes(layout) <= UINT32_MAX;
   }
   std::uint64_t max_layer_bytes(const BlockLayout& layout) const noexcept override {

@@ -19,7 +19,7 @@ class Kvq4 final : public Codec {
 
   bool supports(const BlockLayout& layout) const noexcept override {
     const std::uint32_t d = layout.head_dim;
-    return is_16_bit(layout.dtype) && layout.tokens >= 16 && layout.tokens <= 256 &&
+    return has_16_bit_rows(layout) && layout.tokens >= 16 && layout.tokens <= 256 &&
            d <= 1024 && d % (d <= 256 ? 16 : 64) == 0;
   }
 

@@ -30,7 +30,7 @@ class Lossless final : public Codec {
   CodecId id() const noexcept override { return CodecId::lossless; }
   std::string_view name() const noexcept override { return "lossless"; }
   bool supports(const BlockLayout& layout) const noexcept override {
-    return max_layer_bytes(layout) <= UINT32_MAX;
+    return has_rows(layout) && max_layer_bytes(layout) <= UINT32_MAX;
   }
   std::uint64_t max_layer_bytes(const BlockLayout& layout) const noexcept override {
     return directory_size(layout) +

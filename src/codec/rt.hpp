@@ -40,7 +40,7 @@ struct RtShape {
 };
 
 inline bool rt_takes(const BlockLayout& layout) noexcept {
-  return is_16_bit(layout.dtype) && layout.tokens >= 16 &&
+  return has_16_bit_rows(layout) && layout.tokens >= 16 &&
          layout.tokens <= RtShape::kMostTokens && layout.head_dim % 16 == 0 &&
          layout.head_dim <= RtShape::kMostChannels &&
          std::uint64_t{layout.tokens} * layout.head_dim <= RtShape::kMostValues;

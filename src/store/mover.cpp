@@ -48,7 +48,6 @@ Status Mover::set_up(Pool* pool) {
       const LayerCodecs raw(*find_codec(CodecId::raw));
       slot = std::max(slot, align_up(max_frame_bytes(layout, raw), align_) + align_);
       for (const Codec* codec : builtin_codecs()) {
-        if (!codec->supports(layout)) continue;
         slot = std::max(
             slot,
             align_up(max_frame_bytes(layout, LayerCodecs(*codec)), align_) + align_);

@@ -236,7 +236,6 @@ Status BlockStore::Impl::open_pools(bool recover) {
   std::uint64_t largest = 1 << 20;
   for (const BlockLayout& layout : services.layouts) {
     for (const Codec* codec : builtin_codecs()) {
-      if (!codec->supports(layout)) continue;
       largest = std::max(largest, max_frame_bytes(layout, LayerCodecs(*codec)));
     }
   }

@@ -8,8 +8,9 @@ namespace {
 
 // A layout that a codec cannot take is written raw.
 const Codec* usable(const Codec* wanted, const BlockLayout& layout) noexcept {
-  return wanted != nullptr && wanted->supports(layout) ? wanted
-                                                       : find_codec(CodecId::raw);
+  return wanted != nullptr && wanted->supports(coded_layout(layout))
+             ? wanted
+             : find_codec(CodecId::raw);
 }
 
 void choose(CodecTable& table, const std::vector<BlockLayout>& layouts,

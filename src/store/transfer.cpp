@@ -85,9 +85,9 @@ std::uint64_t encode_block(const BlockLayout& layout, const LayerCodecs& codecs,
   (void)guarded([&] {
     scratch.sources.assign(memory.begin(), memory.end());
     const FrameSource source{key, first_position, scratch.sources, profile};
-    frame =
-        encode_frame(layout, codecs, source, out, scratch.layer.get(layout.layer_bytes()),
-                     layout.bytes() >= kStreamBytes);
+    frame = encode_frame(layout, codecs, source, out,
+                         scratch.layer.get(frame_scratch_bytes(layout)),
+                         layout.bytes() >= kStreamBytes);
     return Code::ok;
   });
   return frame;
@@ -115,7 +115,7 @@ Code decode_landed(const BlockLayout& layout, BlockKey key, Bytes header, Bytes 
       cursor.take(layout.layer_bytes(), scratch.pieces);
       const Code decoded = decode_layer(
           layout, info, l, layer, frame.subspan(layer.offset - frame_offset, layer.bytes),
-          profile, scratch.pieces, scratch.layer.get(layout.layer_bytes()),
+          profile, scratch.pieces, scratch.layer.get(frame_scratch_bytes(layout)),
           layout.layer_bytes() * count >= kStreamBytes);
       if (decoded != Code::ok) return decoded;
       // release: whoever reads the count sees the layer's bytes.

@@ -6,7 +6,7 @@ are stopped (SIGSTOP), because their threads spin: every ratio is the median ove
 that ran one after the other. A round is four prompts of about 1,400
 tokens, 16 tokens each; the KV cache holds 18 blocks of 128 tokens, which is one and a half prompts,
 so that vLLM itself finds nothing of them again.
-Groups: lookup, warm, file, kvq4, miss; all of them take about ten minutes.
+Groups: lookup, warm, file, lossy, miss; all of them take about ten minutes.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOL = ROOT / "python" / "tools" / "vllm_engine.py"
+PROFILE = ROOT / "data" / "smollm2-135m-instruct.svkprof"
 RUNNER = ROOT / "tests" / "python" / "vllm" / "engine_run.py"
 PAIRS = 5
 PROMPTS = [0, 1, 2, 3]
@@ -201,29 +202,34 @@ def divergence(left, right):
                                                      strict=True))
 
 
-def kvq4(bench):
-    """bfloat16 in DRAM: kvq4 against raw."""
-    raw = bench.engine("raw", ours([{"uri": "dram:1G"}]), dtype="bfloat16")
-    packed = bench.engine("kvq4", ours([{"uri": "dram:1G", "codec": "kvq4"}]), dtype="bfloat16")
-    for engine in (raw, packed):
+def lossy(bench):
+    """bfloat16 in DRAM: kvq4, and hxp4096 with the model's profile, against raw."""
+    known = {"kvq4": {}, "hxp4096": {"profile": str(PROFILE)}}
+    raw, *packed = engines = [
+        bench.engine(codec, ours([{"uri": "dram:1G", "codec": codec}], **options), dtype="bfloat16")
+        for codec, options in ({"raw": {}} | known).items()]
+    for engine in engines:
         engine.ready()
-    for engine in (raw, packed):
+    for engine in engines:
         engine.round()
-    pairs = [[engine.round(metrics=True) for engine in (raw, packed)] for _ in range(PAIRS)]
-    bench.ratio("vllm_kvq4_warm_against_raw", pairs, "raw")
-    plain, small = (r["metrics"]["vllm:cxlspeckv_tier_used_bytes{dram0}"] for r in pairs[-1])
-    bench.tell("vllm_kvq4_ratio", plain / small, "x", "stored bytes of raw over those of kvq4")
-    exact = statistics.mean(l == r for pair in pairs for l, r in zip(
-        *(sum(one["tokens"], []) for one in pair), strict=True))
-    bench.tell("vllm_kvq4_exact_match", exact, "", "tokens equal to those with raw")
+    rounds = [{engine: engine.round(metrics=True) for engine in engines} for _ in range(PAIRS)]
     asked = {"prompts": JUDGED, "max_tokens": 1, "logprobs": -1}
-    for engine in (raw, packed):
+    for engine in engines:
         engine.round(JUDGED, max_tokens=1)  # stored; then found
-    judged = [engine.round(**asked) for engine in (raw, packed)]
-    if not all(all(told["cached"]) for told in judged):
+    judged = {engine: engine.round(**asked) for engine in engines}
+    if not all(all(told["cached"]) for told in judged.values()):
         raise RuntimeError("a prompt was computed and not loaded: its divergence would say nothing")
-    bench.tell("vllm_kvq4_kl", divergence(*judged), "nats",
-               f"next-token distribution with raw, mean of {len(JUDGED)} prompts")
+    for engine in packed:
+        pairs = [(each[raw], each[engine]) for each in rounds]
+        bench.ratio(f"vllm_{engine.name}_warm_against_raw", pairs, "raw")
+        plain, small = (r["metrics"]["vllm:cxlspeckv_tier_used_bytes{dram0}"] for r in pairs[-1])
+        bench.tell(f"vllm_{engine.name}_ratio", plain / small, "x",
+                   f"stored bytes of raw over those of {engine.name}")
+        exact = statistics.mean(l == r for pair in pairs for l, r in zip(
+            *(sum(one["tokens"], []) for one in pair), strict=True))
+        bench.tell(f"vllm_{engine.name}_exact_match", exact, "", "tokens equal to those with raw")
+        bench.tell(f"vllm_{engine.name}_kl", divergence(judged[raw], judged[engine]), "nats",
+                   f"next-token distribution with raw, mean of {len(JUDGED)} prompts")
 
 
 def miss(bench):
@@ -264,7 +270,7 @@ def lookup(bench):
         bench.tell(name, milliseconds, "ms", "median of 200 steps")
 
 
-GROUPS = {group.__name__: group for group in (lookup, warm, file, kvq4, miss)}
+GROUPS = {group.__name__: group for group in (lookup, warm, file, lossy, miss)}
 
 
 def machine():

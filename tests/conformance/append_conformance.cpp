@@ -54,7 +54,7 @@ class Appending : public ::testing::TestWithParam<BlockLayout> {
     return plain;
   }
   Block make(std::uint64_t seed) const {
-    if (is_16_bit(layout().dtype))
+    if (has_16_bit_rows(layout()))
       return test::make_block(layout(), test::kFills[seed % std::size(test::kFills)],
                               seed);
     Block plain(layout().layer_bytes());

@@ -82,10 +82,13 @@ def test_what_codecs_refuse():
 
 
 def test_shapes_and_types_follow_the_layout():
-    shapes = {"kv": (2, 3, 16, 64), "latent": (3, 16, 64), "interleaved": (3, 16, 2, 64)}
+    shapes = {"kv": (2, 3, 16, 64), "latent": (3, 16, 64), "interleaved": (3, 16, 2, 64),
+              "transposed": (3, 2, 16 * 64), "tiled": (3, 2, 16 * 64)}
     widths = {"f16": 2, "bf16": 2, "f32": 4, "f8e4m3": 1}
     for kind, shape in shapes.items():
         for dtype, width in widths.items():
+            if kind == "tiled" and width != 2:
+                continue
             layout = kv.BlockLayout(layers=2, kv_heads=3, head_dim=64, tokens=16, dtype=dtype,
                                     kind=kind)
             assert codecs.layer_shape(layout) == shape

@@ -46,6 +46,21 @@ TEST(BlockLayout, takes_extents_up_to_the_limits) {
   EXPECT_EQ(most.validate().code(), Code::invalid_argument);
 }
 
+TEST(BlockLayout, tiles_are_whole) {
+  BlockLayout tiled = kLayout;
+  tiled.kind = BlockLayout::Kind::tiled;
+  EXPECT_TRUE(tiled.validate().ok());
+  for (auto member : {&BlockLayout::head_dim, &BlockLayout::tokens}) {
+    BlockLayout layout = tiled;
+    layout.*member += 8;
+    EXPECT_EQ(layout.validate().code(), Code::invalid_argument);
+  }
+  tiled.dtype = DType::f32;
+  EXPECT_EQ(tiled.validate().code(), Code::invalid_argument);
+  tiled.kind = static_cast<BlockLayout::Kind>(5);
+  EXPECT_EQ(tiled.validate().code(), Code::invalid_argument);
+}
+
 TEST(BlockLayout, refuses_every_extent_of_zero) {
   for (auto member : {&BlockLayout::layers, &BlockLayout::kv_heads,
                       &BlockLayout::head_dim, &BlockLayout::tokens}) {
@@ -112,6 +127,10 @@ TEST(KeyChain, covers_model_salt_and_every_layout_field) {
   layout.kind = BlockLayout::Kind::latent;
   add("m", layout, "s");
   layout.kind = BlockLayout::Kind::interleaved;
+  add("m", layout, "s");
+  layout.kind = BlockLayout::Kind::transposed;
+  add("m", layout, "s");
+  layout.kind = BlockLayout::Kind::tiled;
   add("m", layout, "s");
 }
 

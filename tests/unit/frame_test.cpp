@@ -38,7 +38,7 @@ Block encode(const BlockLayout& layout, const LayerCodecs& codecs, const Block& 
   const std::vector<Bytes> pieces = cut(plain, std::min(piece, plain.size()));
   const FrameSource source{.key = kKey, .first_position = position, .pieces = pieces};
   Block out(max_frame_bytes(layout, codecs), std::byte{0xEE});
-  Block scratch(layout.layer_bytes());
+  Block scratch(frame_scratch_bytes(layout));
   out.resize(encode_frame(layout, codecs, source, out, scratch, stream));
   return out;
 }
@@ -51,7 +51,7 @@ Code decode(const BlockLayout& layout, Bytes frame, Block& plain, BlockKey key =
   Code code = read_frame_header(layout, key, frame, frame.size(), info);
   if (code != Code::ok) return code;
   plain.assign(layout.bytes(), std::byte{0});
-  Block scratch(layout.layer_bytes());
+  Block scratch(frame_scratch_bytes(layout));
   for (std::uint32_t i = 0; i < layout.layers && code == Code::ok; ++i) {
     const FrameLayer layer = frame_layer(frame, i);
     std::vector<MutableBytes> pieces;

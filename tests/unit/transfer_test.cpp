@@ -270,6 +270,29 @@ TEST(Transfer, layers_can_have_codecs_of_their_own) {
       std::equal(wanted.begin() + layer, wanted.end(), store.bytes(1).begin() + layer));
 }
 
+TEST(Transfer, transposed_blocks_are_coded_in_every_kind_of_tier) {
+  for (const Kind kind : {Kind::memory, Kind::disk}) {
+    StoreOptions options = store_on({heap(kind)});
+    options.layouts[0].kind = BlockLayout::Kind::transposed;
+    options.tiers[0].codec = find_codec("lossless");
+    const BlockLayout layout = options.layouts[0];
+    StoreUnderTest store(std::move(options));
+    ASSERT_TRUE(store) << store.error().message();
+    std::vector<std::byte> memory(layout.bytes());
+    for (std::size_t i = 0; i < memory.size(); i += 5)
+      memory[i] = static_cast<std::byte>(i % 3);
+    const std::vector<std::byte> wanted = memory;
+    const RegionId region = *store->attach(memory);
+    const Segment parts[] = {{region, 0, 100}, {region, 100, layout.bytes() - 100}};
+    const BlockTransfer block{key_of(7), parts, 0, {}};
+    EXPECT_TRUE(store->save({&block, 1}).wait().ok());
+    EXPECT_LT(store->stats(0).used, layout.bytes());
+    std::fill(memory.begin(), memory.end(), std::byte{0});
+    EXPECT_TRUE(store->load({&block, 1}).wait().ok());
+    EXPECT_EQ(memory, wanted);
+  }
+}
+
 TEST(Transfer, one_store_holds_several_layouts_and_refuses_to_mix_them) {
   BlockLayout latent = small_layout();
   latent.kind = BlockLayout::Kind::latent;

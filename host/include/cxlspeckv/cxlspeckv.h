@@ -63,13 +63,22 @@ typedef struct speckv_key {
 /* ---- opening ----------------------------------------------------------------------- */
 
 enum { SPECKV_F16 = 0, SPECKV_BF16 = 1, SPECKV_F32 = 2, SPECKV_F8E4M3 = 3 }; /* dtype */
-enum { SPECKV_KV = 0, SPECKV_LATENT = 1, SPECKV_INTERLEAVED = 2 };           /* kind */
+enum {                                                                       /* kind */
+       SPECKV_KV = 0,
+       SPECKV_LATENT = 1,
+       SPECKV_INTERLEAVED = 2,
+       SPECKV_TRANSPOSED = 3,
+       SPECKV_TILED = 4
+};
 enum { SPECKV_ALWAYS = 0, SPECKV_SECOND_TOUCH = 1 }; /* admission */
 enum { SPECKV_LOG_INFO = 0, SPECKV_LOG_WARNING = 1, SPECKV_LOG_ERROR = 2 };
 
 /* A plain block is [layer][K, then V][head][token][channel]; a latent one has one row a
  * token: [layer][head][token][channel]; an interleaved one is
- * [layer][head][token][K, then V][channel]. */
+ * [layer][head][token][K, then V][channel], and a transposed one has of each layer and
+ * head first K [channel][token], then V [token][channel]; a tiled one has there K
+ * [token / 16][channel / 2][token % 16][channel % 2], then V
+ * [channel / 16][token / 2][channel % 16][token % 2]. */
 typedef struct speckv_layout {
   uint32_t layers, kv_heads, head_dim, tokens;
   uint32_t dtype, kind;

@@ -5,6 +5,7 @@ table below within one. What the workers write, the scheduler finds in the store
 """
 
 import logging
+import pathlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -62,6 +63,13 @@ class KeyMaker:
             -1, self.ranks, KEY_BYTES)
 
 
+def _profile(settings: Settings) -> bytes:
+    try:
+        return pathlib.Path(settings.profile).read_bytes() if settings.profile else b""
+    except OSError as error:
+        raise ConfigError(f'"profile": {error}') from None
+
+
 class Core:
     """An engine's store. Any thread may call any method.
 
@@ -76,7 +84,8 @@ class Core:
         try:
             with ours("mover"):
                 self.store = BlockStore([facts.block_layout()], [dict(t) for t in settings.tiers],
-                                        name=settings.name, log=logger.log)
+                                        name=settings.name, profile=_profile(settings),
+                                        log=logger.log)
         except cxlspeckv.Error as error:
             raise ConfigError(f"the store does not open: {error}") from None
         self.tier_names = [tier.get("name") or f"{tier['uri'].partition(':')[0]}{number}"
@@ -154,7 +163,7 @@ def share(engine_id: str, settings: Settings, facts: PageFacts) -> Core:
     A store that the settings give no name is this engine's own, in all of its processes.
     """
     name = settings.name or store_name(engine_id)
-    key = (name, repr(settings.tiers), facts)
+    key = (name, repr(settings.tiers), settings.profile, facts)
     with _lock:
         if key not in _shared:
             sweep()

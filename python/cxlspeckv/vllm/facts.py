@@ -5,7 +5,6 @@ Two engines may exchange blocks only if all of it is equal, so all of it goes in
 
 import hashlib
 import json
-import math
 import pathlib
 from dataclasses import asdict, dataclass
 
@@ -17,12 +16,13 @@ from vllm.v1.kv_offload.config import OffloadingConfig
 from cxlspeckv import BlockLayout
 from cxlspeckv.vllm.settings import ConfigError, Settings
 
-KEYS_VERSION = 2  # of what a key covers; another number, and nothing of before matches
+KEYS_VERSION = 3  # of what a key covers; another number, and nothing of before matches
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 # Read of a weight file: so much of its front, headers and all, then a sample in every stride.
 FRONT_BYTES, STRIDE_BYTES, SAMPLE_BYTES = 16 << 20, 1 << 20, 4096
 HEAD_MAJOR = ("LBHNC", "BLHNC")  # vLLM's names of layouts whose pages lie head by head
-PLAIN_KERNELS = ("vec", "vec16")  # vLLM's kernels for CPUs that write planes; others pack them
+# How vLLM's kernels for CPUs order a head's part of a page; "" where no such kernel is at work.
+KERNELS = {"": "interleaved", "vec": "transposed", "vec16": "transposed", "amx": "tiled"}
 DTYPES = {"bfloat16": ("bf16", 2), "float16": ("f16", 2), "half": ("f16", 2), "float32": ("f32", 4)}
 
 
@@ -31,11 +31,7 @@ class PageFacts:
     """One engine's pages, equal in all of its processes. Immutable.
 
     page_bytes: of one layer and block, in bytes. kv_layout: vLLM's name for the order, and on a
-    CPU that of the kernel. `order`: of a head's part of a page,
-
-    "interleaved": [token][K channels, then V channels]
-    "planes": K by channel, [channel][token], then V by token, [token][channel]
-    "latent": one head, [token][channel]
+    CPU that of the kernel. kind: BlockLayout's name of the order within a head's part of a page.
 
     kv_heads and head_dim are 0 where the engine packs its pages in another way; such pages are
     kept as opaque rows, a token each.
@@ -52,7 +48,7 @@ class PageFacts:
     world_size: int
     replicated: bool
     kv_layout: str
-    order: str = "interleaved"
+    kind: str = "interleaved"
 
     @property
     def chunk_bytes(self) -> int:
@@ -70,14 +66,8 @@ class PageFacts:
         if self.kv_heads == 0:
             return BlockLayout(layers=layers, kv_heads=1, head_dim=self.page_bytes // self.tokens,
                                tokens=self.tokens, dtype="f8e4m3", kind="latent")
-        heads, width, kind = self.kv_heads, self.head_dim, self.order
-        if kind == "planes":
-            # To a codec these are rows without an order among them: each as long as lies within a
-            # channel of K and within a token of V, so that no channel of K meets another.
-            width = math.gcd(self.tokens, self.head_dim)
-            heads, kind = 2 * self.kv_heads * self.head_dim // width, "latent"
-        return BlockLayout(layers=layers, kv_heads=heads, head_dim=width, tokens=self.tokens,
-                           dtype=DTYPES[self.dtype][0], kind=kind)
+        return BlockLayout(layers=layers, kv_heads=self.kv_heads, head_dim=self.head_dim,
+                           tokens=self.tokens, dtype=DTYPES[self.dtype][0], kind=self.kind)
 
     def namespace(self, rank: int) -> bytes:
         """16 bytes that differ wherever blocks of equal engine keys may differ."""
@@ -175,10 +165,10 @@ def _kernel(config: VllmConfig, tokens: int) -> str:
 
 def _heads(config: VllmConfig, dtype: str, kv_layout: str, kernel: str, tokens: int,
            page_bytes: int) -> tuple[int, int, str]:
-    """(heads, channels, order) of a page, without heads where it is not plainly K and V."""
+    """(heads, channels, kind) of a page, without heads where it is not plainly K and V."""
     packed = 0, 0, "interleaved"
     latent = bool(config.model_config.use_mla)
-    if dtype not in DTYPES or kernel not in ("", *PLAIN_KERNELS):
+    if dtype not in DTYPES or kernel not in KERNELS:
         return packed
     if not latent and kv_layout not in HEAD_MAJOR:
         return packed
@@ -188,7 +178,7 @@ def _heads(config: VllmConfig, dtype: str, kv_layout: str, kernel: str, tokens: 
     rows = tokens * (1 if latent else 2)
     if heads * rows * channels * size != page_bytes:
         return packed
-    return heads, channels, "latent" if latent else "planes" if kernel else "interleaved"
+    return heads, channels, "latent" if latent else KERNELS[kernel]
 
 
 def page_facts(config: VllmConfig, offloading: OffloadingConfig, settings: Settings) -> PageFacts:
@@ -202,14 +192,14 @@ def page_facts(config: VllmConfig, offloading: OffloadingConfig, settings: Setti
         raise ConfigError(f"pages of {offloading.worker_kv_bytes_per_block} bytes for {layers} "
                           f"layers of {tokens} tokens are not all of one size")
     kv_layout, kernel = str(offloading.kv_cache_layout), _kernel(config, tokens)
-    heads, channels, order = _heads(config, offloading.model.dtype, kv_layout, kernel, tokens,
+    heads, channels, kind = _heads(config, offloading.model.dtype, kv_layout, kernel, tokens,
                                     page_bytes)
     facts = PageFacts(
         model=model_identity(config, settings), dtype=offloading.model.dtype, layers=layers,
         kv_heads=heads, head_dim=channels, tokens=tokens,
         blocks_per_chunk=offloading.cache.blocks_per_chunk, page_bytes=page_bytes,
         world_size=offloading.parallel.world_size, replicated=offloading.replicated_layout,
-        kv_layout=f"{kv_layout} {kernel}".rstrip(), order=order)
+        kv_layout=f"{kv_layout} {kernel}".rstrip(), kind=kind)
     _refuse_codecs(facts, settings)
     return facts
 

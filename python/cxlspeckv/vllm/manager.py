@@ -1,7 +1,7 @@
 """The scheduler's side: what is stored, what may be stored, what to read ahead."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vllm.distributed.kv_transfer.kv_connector.v1.offloading.metrics import OffloadingConnectorStats
@@ -25,11 +25,21 @@ from cxlspeckv.vllm.metrics import StoreMetrics
 HIT, MISS, HIT_PENDING = LookupResult.HIT, LookupResult.MISS, LookupResult.HIT_PENDING
 
 
+def _ends(context: ReqContext) -> Mapping[OffloadKey, int]:
+    """A request's keys, and the position behind the last token of each. vLLM asks key by key, but
+    notes all of them before it asks.
+    """
+    return getattr(context, "_offload_key_positions", {})
+
+
 @dataclass
 class StoreKeys(LoadStoreSpec):
-    """Sent to the workers: the engine's keys, in the order of the pages."""
+    """Sent to the workers: the engine's keys, in the order of the pages. first_positions: of
+    stores, each block's first token in its sequence, if a codec asks for it.
+    """
 
     keys: list[OffloadKey]
+    first_positions: list[int] | None = None
 
 
 @dataclass
@@ -72,8 +82,7 @@ class CxlSpecKVManager(OffloadingManager):
         return MISS
 
     def _look_up_request(self, key: OffloadKey, context: ReqContext) -> int:
-        # vLLM asks key by key, but notes the keys of a request in its context before it asks.
-        known = getattr(context, "_offload_key_positions", {})
+        known = _ends(context)
         all_keys = list(known) if key in known else [key]
         asked = [k for k in all_keys if k not in self._answers]
         self._answers.update(zip(asked, self._core.lookup(asked).tolist(), strict=True))
@@ -146,7 +155,14 @@ class CxlSpecKVManager(OffloadingManager):
         if wanted and not taken:
             return None
         self._storing.update(taken)
-        return PrepareStoreOutput(taken, StoreKeys(taken), [])
+        return PrepareStoreOutput(taken, StoreKeys(taken, self._positions(taken, req_context)), [])
+
+    def _positions(self, keys: Sequence[OffloadKey], context: ReqContext) -> list[int] | None:
+        if not self._core.settings.profile:
+            return None
+        ends = _ends(context)
+        tokens = self._core.facts.tokens * self._core.facts.blocks_per_chunk
+        return [ends[key] - tokens if key in ends else -1 for key in keys]
 
     def complete_store(self, keys: Collection[OffloadKey], req_context: ReqContext,
                        success: bool = True) -> None:

@@ -1,7 +1,7 @@
 """What a user writes in `kv_connector_extra_config`, checked before anything is opened.
 
     {"tiers": [{"uri": "dram:4G"}, {"uri": "file:/var/cache/kv?size=64G", "codec": "kvq4"}],
-     "name": "", "model_id": "", "max_store_bytes": "1G", "load_timeout": 30}
+     "name": "", "model_id": "", "profile": "", "max_store_bytes": "1G", "load_timeout": 30}
 
 Every mistake is a ValueError of one line that says which key and what would be right.
 """
@@ -36,13 +36,15 @@ class Settings:
 
     tiers: as BlockStore takes them, fastest first. name: of a store that several processes
     share; "" for one of this process alone. model_id: names the weights instead of the files of
-    the model. max_store_bytes: plain bytes of stores in flight; what comes on top is refused.
-    load_timeout: seconds that a load may take before it counts as failed.
+    the model. profile: a file of `python -m cxlspeckv profile`, "" for none. max_store_bytes: plain
+    bytes of stores in flight; what comes on top is refused. load_timeout: seconds
+    that a load may take before it counts as failed.
     """
 
     tiers: tuple[Mapping[str, Any], ...]
     name: str = ""
     model_id: str = ""
+    profile: str = ""
     max_store_bytes: int = 1 << 30
     load_timeout: float = 30.0
 
@@ -133,7 +135,8 @@ def _default_name(tiers: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-OWN_KEYS = frozenset({"tiers", "name", "model_id", "max_store_bytes", "load_timeout"})
+OWN_KEYS = frozenset(
+    {"tiers", "name", "model_id", "profile", "max_store_bytes", "load_timeout"})
 
 
 def parse(config: Mapping[str, Any], also: frozenset[str] = VLLM_KEYS) -> Settings:
@@ -146,6 +149,7 @@ def parse(config: Mapping[str, Any], also: frozenset[str] = VLLM_KEYS) -> Settin
         tiers=tiers,
         name=_text(config, "name") or _default_name(tiers),
         model_id=_text(config, "model_id"),
+        profile=_text(config, "profile"),
         max_store_bytes=_bytes(config, "max_store_bytes", 1 << 30),
         load_timeout=_seconds(config, "load_timeout", 30.0),
     )

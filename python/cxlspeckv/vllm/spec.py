@@ -59,7 +59,8 @@ class CxlSpecKVWorker(OffloadingWorker):
                 ) -> bool:
         assert isinstance(keys, StoreKeys)
         names = self._core.key_maker.keys(keys.keys, self._rank)
-        self.transfers.submit(number, is_load, names, pages.block_ids, pages.block_indices[0])
+        self.transfers.submit(number, is_load, names, pages.block_ids, pages.block_indices[0],
+                              keys.first_positions)
         return True
 
     def submit_store(self, job_id: int, src_spec: GPULoadStoreSpec, dst_spec: LoadStoreSpec

@@ -32,6 +32,7 @@ class Job:
     is_load: bool
     keys: Keys
     chunks: npt.NDArray[np.int64]
+    first_positions: list[int] | None
     ended: threading.Event = field(default_factory=threading.Event)
     operation: Operation | None = None
     cancelled: bool = False
@@ -63,9 +64,12 @@ class Transfers:
             self._threads.append(thread)
 
     def submit(self, number: int, is_load: bool, keys: Keys, pages: npt.NDArray[np.integer],
-               first: int) -> None:
-        """Queues a job over a run of pages; `first` is the place of its first in the sequence."""
-        job = Job(number, is_load, keys, self._pages.chunks(pages, len(keys), first))
+               first: int, first_positions: list[int] | None = None) -> None:
+        """Queues a job over a run of pages; `first` is the place of its first in the sequence, and
+        `first_positions` are those of the tokens that each key's block begins with.
+        """
+        job = Job(number, is_load, keys, self._pages.chunks(pages, len(keys), first),
+                  first_positions)
         self._jobs[number] = job
         self._work[is_load].put(job)
 
@@ -144,7 +148,7 @@ class Transfers:
         if job.is_load:
             operation = store.load(keys, segments, deadline=self._core.settings.load_timeout)
         else:
-            operation = store.save(keys, segments)
+            operation = store.save(keys, segments, first_positions=job.first_positions)
         with self._lock:
             job.operation = operation
             if job.cancelled:

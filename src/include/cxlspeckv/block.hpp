@@ -36,9 +36,14 @@ constexpr std::size_t bytes_of(DType dtype) noexcept {
 //   [layer][K, then V][head][token][channel]      (Kind::kv)
 //   [layer][head][token][channel]                 (Kind::latent: one row a token)
 //   [layer][head][token][K, then V][channel]      (Kind::interleaved: pages of engines)
+//   [layer][head][K [channel][token], then V [token][channel]]
+//                                        (Kind::transposed: pages of engines on CPUs)
+//   [layer][head][K [token / 16][channel / 2][token % 16][channel % 2],
+//            then V [channel / 16][token / 2][channel % 16][token % 2]]
+//                                        (Kind::tiled: those of engines that use AMX)
 // of little-endian `dtype` values. A store may hold several layouts (hybrid models).
 struct BlockLayout {
-  enum class Kind : std::uint8_t { kv, latent, interleaved };
+  enum class Kind : std::uint8_t { kv, latent, interleaved, transposed, tiled };
 
   std::uint32_t layers = 0;
   std::uint32_t kv_heads = 0;
@@ -59,7 +64,8 @@ struct BlockLayout {
   constexpr std::uint64_t bytes() const noexcept { return layer_bytes() * layers; }
 
   // invalid_argument unless every extent is at least 1, layers <= kMaxLayers and
-  // bytes() <= kMaxBlockBytes (checked without overflow).
+  // bytes() <= kMaxBlockBytes (checked without overflow), and tiled ones have multiples
+  // of 16 tokens and channels of 16 bits.
   Status validate() const;
 };
 inline constexpr std::uint32_t kMaxLayers = 1024;

@@ -60,6 +60,19 @@ struct UnitTarget {
   std::uint64_t stride = 0;
 };
 
+// Whether each token's channels lie together, as all codecs but `raw` need it.
+constexpr bool has_rows(const BlockLayout& layout) noexcept {
+  return layout.kind != BlockLayout::Kind::transposed &&
+         layout.kind != BlockLayout::Kind::tiled;
+}
+
+// What codecs see of a layout: a store turns layers without rows into the kv layers of
+// equal values before it encodes them.
+constexpr BlockLayout coded_layout(BlockLayout layout) noexcept {
+  if (!has_rows(layout)) layout.kind = BlockLayout::Kind::kv;
+  return layout;
+}
+
 // Stateless and immutable: any thread may use one, and the built-in ones are never freed.
 class Codec {
  public:
@@ -67,7 +80,8 @@ class Codec {
   virtual CodecId id() const noexcept = 0;
   virtual std::string_view name() const noexcept = 0;  // "raw", "int8", "kvq4"
 
-  // Whether encode() can take this layout (dtype, head_dim).
+  // Whether encode() can take this layout (dtype, head_dim); of ones without rows
+  // only `raw` can, the others their coded_layout().
   virtual bool supports(const BlockLayout& layout) const noexcept = 0;
 
   // Upper bound for one layer. Computed without overflow for every valid layout.

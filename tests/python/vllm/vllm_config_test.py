@@ -14,6 +14,7 @@ from cxlspeckv.vllm import core, facts
 from cxlspeckv.vllm.engine_file import EngineFile, sweep
 from cxlspeckv.vllm.settings import ConfigError, parse
 from vllm.config import KVTransferConfig
+from vllm.v1.attention.backends import cpu_attn
 from vllm_support import page_facts
 
 DRAM = [{"uri": "dram:16M"}]
@@ -37,6 +38,7 @@ DRAM = [{"uri": "dram:16M"}]
     ({"tiers": [{"uri": "dram:4G", "layers": [{"first": -1, "codec": "raw"}]}]}, "not -1"),
     ({"tiers": DRAM, "tires": []}, 'has no "tires"; there are: '),
     ({"tiers": DRAM, "name": 7}, '"name" is a string'),
+    ({"tiers": DRAM, "profile": 7}, '"profile" is a string'),
     ({"tiers": DRAM, "max_store_bytes": "lots"}, '"max_store_bytes"'),
     ({"tiers": DRAM, "max_store_bytes": 0}, '"max_store_bytes" is a size'),
     ({"tiers": DRAM, "load_timeout": 0}, '"load_timeout" is a number of seconds above 0'),
@@ -67,6 +69,23 @@ def test_stores_that_do_not_open(tier, says, tmp_path):
     assert "\n" not in str(told.value)
     assert set(os.listdir("/dev/shm")) <= before  # less: what a killed engine left is swept up
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("content", "says"), [
+    (None, '"profile": [Errno 2]'),
+    (b"no profile", "the store does not open: profile"),
+    ("data/smollm2-135m-instruct.svkprof", "profile: of a model with 30 layers"),
+])
+def test_profiles_that_are_none_of_this_engine(content, says, tmp_path):
+    path = tmp_path / "profile"
+    if isinstance(content, str):
+        path = pathlib.Path(os.environ["CXLSPECKV_ROOT"]) / content
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as told:
+        core.share("mistaken", parse({"tiers": DRAM, "profile": str(path)}), page_facts())
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 def configurations(text):
@@ -122,21 +141,10 @@ def named_model(monkeypatch):
 
 def test_pages_are_read_as_heads_and_channels(named_model, monkeypatch):
     found = facts.page_facts(engine_of(), offloading_of(), parse({"tiers": DRAM}))
-    assert found == page_facts(order="planes", kv_layout="LBHNC vec16")
+    assert found == page_facts(kind="transposed", kv_layout="LBHNC vec16")
     monkeypatch.setattr(facts.current_platform, "is_cpu", lambda: False)
     found = facts.page_facts(engine_of(), offloading_of(), parse({"tiers": DRAM}))
     assert found == page_facts()
-
-
-@pytest.mark.parametrize("channels", [16, 64, 80, 96, 112, 128, 256])
-@pytest.mark.parametrize("tokens", [16, 32, 128])
-def test_no_row_of_planes_has_values_of_two_channels(tokens, channels):
-    size = 3 * 2 * tokens * 2 * channels * 2
-    layout = page_facts(order="planes", tokens=tokens, head_dim=channels,
-                        page_bytes=size // 3).block_layout()
-    assert layout.bytes == size and layout.kind == "latent"
-    assert tokens % layout.head_dim == channels % layout.head_dim == 0
-    assert codecs.supports("kvq4", layout)
 
 
 @pytest.mark.parametrize("packing", [{"bytes_per_block": 3 * 4112}, {"layout": "LBNHC"}])
@@ -150,15 +158,21 @@ def test_pages_packed_by_the_engine_are_opaque_and_no_lossy_codec_touches_them(n
         facts.page_facts(engine_of(), packed, lossy)
 
 
-def test_pages_packed_for_a_processor_are_opaque_and_never_met_by_another(named_model, monkeypatch):
+def test_pages_in_the_order_of_a_processor_are_never_met_by_another(named_model, monkeypatch):
     """AMX pairs values of bfloat16; vLLM calls the layout the same."""
     found = []
     for has_amx in (False, True):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=has_amx: has)
         found.append(facts.page_facts(engine_of(channels=32), offloading_of(
             tokens=32, bytes_per_block=3 * 8192), parse({"tiers": DRAM})))
-    assert [(one.kv_heads, one.order) for one in found] == [(2, "planes"), (0, "interleaved")]
+    assert [(one.kv_heads, one.kind) for one in found] == [(2, "transposed"), (2, "tiled")]
     assert found[0].namespace(0) != found[1].namespace(0)
+
+
+def test_pages_in_an_order_that_is_not_known_are_opaque(named_model, monkeypatch):
+    monkeypatch.setattr(cpu_attn, "_get_attn_isa", lambda *of: "neon")
+    found = facts.page_facts(engine_of(), offloading_of(), parse({"tiers": DRAM}))
+    assert found == page_facts(kv_heads=0, head_dim=0, kv_layout="LBHNC neon")
 
 
 @pytest.mark.parametrize(("engine", "offloading", "config", "says"), [

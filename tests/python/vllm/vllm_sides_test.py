@@ -13,10 +13,7 @@ import pytest
 import torch
 from cxlspeckv.vllm import threads
 from cxlspeckv.vllm.core import KeyMaker
-from cxlspeckv.vllm.facts import PLAIN_KERNELS
 from cxlspeckv.vllm.transfers import GRACE_SECONDS
-from vllm import _custom_ops
-from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
 from vllm.v1.kv_offload.base import GPULoadStoreSpec, LookupResult
 from vllm_support import context, engine_key, page_facts
 
@@ -216,63 +213,6 @@ def test_blocks_of_a_load_in_flight_are_not_evicted(side):
     assert one.hits(held) == ["MISS"]
 
 
-@pytest.mark.parametrize("codec", ["kvq4", "int8"])
-def test_lossy_codecs_see_channels(side, codec):
-    """Large channels of K must not hurt the others: only true if the codec knows where they lie."""
-    one = side({"tiers": [{"uri": "dram:16M", "codec": codec}]}, layers=1, head_dim=64,
-               page_bytes=2 * 16 * 2 * 64 * 2)
-    values = torch.randn(2, 16, 2, 64, generator=torch.Generator().manual_seed(1))
-    values[:, :, 0, 5] *= 50  # one channel of K
-    one.tensors[0][4] = values.to(torch.bfloat16).flatten().view(torch.int8)
-    one.store(keys_of(1), [4])
-    assert one.load(keys_of(1), [8]) == set()
-    back = one.tensors[0][8].view(torch.bfloat16).view(2, 16, 2, 64).float()
-    error = (back - values).abs()
-    others = torch.ones(64, dtype=torch.bool)
-    others[5] = False
-    if codec == "kvq4":  # a group is a channel of K, a token of V
-        assert error[:, :, 0, others].max() < 0.35
-    assert error[:, :, 1].max() < 0.35  # V knows nothing of K's large channel
-    assert one.core.store.stats(0).used * 1.8 < one.facts.chunk_bytes
-
-
-def page_of_the_engine(keys, values, kernel):
-    """[token][head][channel] twice -> the page that vLLM's own kernel makes of them."""
-    tokens, heads, channels = keys.shape
-    page = torch.zeros(1, heads, 2 * tokens, channels, dtype=keys.dtype)  # as its backend views it
-    _custom_ops.cpu_attn_reshape_and_cache(keys, values, *page.chunk(2, dim=2),
-                                           torch.arange(tokens), kernel)
-    return page.flatten()
-
-
-@pytest.mark.parametrize("channels", [64, 80, 128])
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("codec", ["kvq4", "int8"])
-def test_lossy_codecs_see_channels_in_pages_that_the_engine_wrote(side, codec, dtype, channels):
-    tokens, heads, kind = 128, 2, getattr(torch, dtype)
-    kernel = _get_attn_isa(kind, tokens, channels)
-    if kernel not in PLAIN_KERNELS:
-        pytest.skip(f"pages of {dtype} are packed for this processor, and kept raw")
-    one = side({"tiers": [{"uri": "dram:16M", "codec": codec}]}, layers=1, order="planes",
-               kv_heads=heads, dtype=dtype, head_dim=channels, tokens=tokens,
-               page_bytes=2 * heads * tokens * channels * 2)
-    keys, values = torch.randn(2, tokens, heads, channels,
-                               generator=torch.Generator().manual_seed(1))
-    keys[:, :, 5] *= 50  # one channel of K
-    page = page_of_the_engine(keys.to(kind), values.to(kind), kernel)
-    # Where the kernel puts which channel of K; V is -1.
-    channel = page_of_the_engine(torch.arange(channels).expand(keys.shape).to(kind).contiguous(),
-                                 torch.full(keys.shape, -1.0, dtype=kind), kernel)
-    one.tensors[0][4] = page.view(torch.int8)
-    one.store(keys_of(1), [4])
-    assert one.load(keys_of(1), [8]) == set()
-    error = (one.tensors[0][8].view(kind).float() - page.float()).abs()
-    assert 0 < error[channel == 5].max() < 20
-    assert 0 < error[(channel >= 0) & (channel != 5)].max() < 0.35
-    assert 0 < error[channel == -1].max() < 0.35
-    assert one.core.store.stats(0).used * 1.7 < one.facts.chunk_bytes
-
-
 def pushed_down(side, tmp_path):
     """A side, and four keys whose blocks lie in its slower tier only."""
     one = side({"tiers": [{"uri": "dram:1M"}] + pool(tmp_path)["tiers"]})
@@ -352,7 +292,8 @@ def test_a_device_that_does_not_answer_never_holds_a_step_up(side, tmp_path):
     one = side({"tiers": [{"uri": f"file:{tmp_path}/pool?size=8M&direct=0&throttle=nvme"}]})
     asked = threading.Event()
     save = one.core.store.save
-    one.core.store.save = lambda keys, places: save(keys, places, fence=lambda: asked.set() or False)
+    one.core.store.save = lambda keys, places, **options: save(
+        keys, places, fence=lambda: asked.set() or False, **options)
     keys = keys_of(*range(3))
     for number, key in enumerate(keys):
         taken = one.manager.prepare_store([key], context("r", keys))

@@ -63,10 +63,10 @@ def engine_key(number, group=0):
     return make_offload_key(hashlib.sha256(number.to_bytes(4, "big")).digest(), group)
 
 
-def context(name="r", keys=()):
+def context(name="r", keys=(), tokens=16):
     found = ReqContext(req_id=name)
     for place, key in enumerate(keys):
-        found.set_offload_key_position(key, place + 1)
+        found.set_offload_key_position(key, (place + 1) * tokens)
     return found
 
 
@@ -115,7 +115,7 @@ class Side:
 
     def store(self, keys, pages, name="r"):
         """What the connector does with chunks that were computed; returns those not refused."""
-        output = self.manager.prepare_store(keys, context(name, keys))
+        output = self.manager.prepare_store(keys, context(name, keys, self.facts.tokens))
         if output is None or not output.keys_to_store:
             return []
         taken = set(output.keys_to_store)
