@@ -146,6 +146,8 @@ def files_are_named_from_where_the_caller_is(folder):
     assert code == 0 and lines[-1] == f"{folder.root}/elsewhere --json out.json", lines
     code, lines = folder.run("bench", "--json", "out.json", "match_bench", at="elsewhere")
     assert code == 0 and f"--json {folder.root}/elsewhere/out.json match_bench" in lines[-1], lines
+    code, lines = folder.run("bench", "python")
+    assert code == 0 and lines[-1].endswith("build/release python vllm"), lines
 
 
 def a_disk_that_is_too_small_is_told_beforehand(folder):
