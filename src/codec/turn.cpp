@@ -98,41 +98,41 @@ void tile_values(const BlockLayout& layout, bool to_tiles, const std::byte* from
   }
 }
 
-// Calls visit(K, V, K's rows, V's rows, bytes of each) for every head: where they lie in
-// the plain layer and in the kv layer.
-template <class Visit>
-void for_heads(const BlockLayout& layout, const Visit& visit) noexcept {
-  const std::uint64_t unit = layout.layer_bytes() / 2 / layout.kv_heads;
-  for (std::uint64_t h = 0; h < layout.kv_heads; ++h)
-    visit(2 * h * unit, (2 * h + 1) * unit, h * unit, (layout.kv_heads + h) * unit, unit);
+// One head's K or V, from the plain layer into rows or back.
+void turn_unit(const BlockLayout& layout, bool keys, bool into_rows,
+               const std::byte* from, std::byte* to) noexcept {
+  const Matrix rows{layout.tokens, layout.head_dim};
+  if (layout.kind == BlockLayout::Kind::tiled) {
+    (keys ? tile_keys : tile_values)(layout, !into_rows, from, to);
+  } else if (keys) {
+    turn(bytes_of(layout.dtype), into_rows ? Matrix{rows.columns, rows.rows} : rows, from,
+         to);
+  } else {
+    std::memcpy(to, from, std::size_t{rows.rows} * rows.columns * bytes_of(layout.dtype));
+  }
+}
+
+void turn_layer(const BlockLayout& layout, bool into_rows, Bytes from,
+                MutableBytes to) noexcept {
+  const std::uint64_t units = std::uint64_t{2} * layout.kv_heads;
+  const std::uint64_t unit = layout.layer_bytes() / units;
+  for (std::uint64_t u = 0; u < units; ++u) {
+    const std::uint64_t head = u / 2, value = u % 2;
+    const std::uint64_t plain = u * unit;  // by head; the rows' K comes first
+    const std::uint64_t rows = (value * layout.kv_heads + head) * unit;
+    turn_unit(layout, value == 0, into_rows, from.data() + (into_rows ? plain : rows),
+              to.data() + (into_rows ? rows : plain));
+  }
 }
 
 }  // namespace
 
 void to_rows(const BlockLayout& layout, Bytes plain, MutableBytes rows) noexcept {
-  for_heads(layout, [&](auto k, auto v, auto row_k, auto row_v, auto bytes) {
-    if (layout.kind == BlockLayout::Kind::tiled) {
-      tile_keys(layout, false, plain.data() + k, rows.data() + row_k);
-      tile_values(layout, false, plain.data() + v, rows.data() + row_v);
-    } else {
-      turn(bytes_of(layout.dtype), {layout.head_dim, layout.tokens}, plain.data() + k,
-           rows.data() + row_k);
-      std::memcpy(rows.data() + row_v, plain.data() + v, bytes);
-    }
-  });
+  turn_layer(layout, true, plain, rows);
 }
 
 void from_rows(const BlockLayout& layout, Bytes rows, MutableBytes plain) noexcept {
-  for_heads(layout, [&](auto k, auto v, auto row_k, auto row_v, auto bytes) {
-    if (layout.kind == BlockLayout::Kind::tiled) {
-      tile_keys(layout, true, rows.data() + row_k, plain.data() + k);
-      tile_values(layout, true, rows.data() + row_v, plain.data() + v);
-    } else {
-      turn(bytes_of(layout.dtype), {layout.tokens, layout.head_dim}, rows.data() + row_k,
-           plain.data() + k);
-      std::memcpy(plain.data() + v, rows.data() + row_v, bytes);
-    }
-  });
+  turn_layer(layout, false, rows, plain);
 }
 
 }  // namespace speckv
