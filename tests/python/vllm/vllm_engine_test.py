@@ -130,10 +130,9 @@ def test_same_tokens_cold_warm_after_a_kill_a_restart_and_damage(engine, tmp_pat
 
 def blocks_of(path, tiers, count):
     """The first blocks that watched.py saw saved, read without an engine: K and V, [layer][head]
-    [token][channel] each. The layout is what a page of float32 is on every x86: of each head first
-    K by channel, then V by token."""
-    layout = cxlspeckv.BlockLayout(layers=LAYERS, kv_heads=2 * HEADS, head_dim=CHANNELS,
-                                   tokens=TOKENS, dtype="f32", kind="latent")
+    [token][channel] each. Pages of float32 are transposed on every x86."""
+    layout = cxlspeckv.BlockLayout(layers=LAYERS, kv_heads=HEADS, head_dim=CHANNELS,
+                                   tokens=TOKENS, dtype="f32", kind="transposed")
     found = torch.zeros(count, LAYERS, HEADS, 2, TOKENS * CHANNELS)
     size = found[0].nbytes
     with cxlspeckv.BlockStore([layout], tiers, name=str(path / "pool")) as store:
