@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* A card from the moment it can be opened until the last open file lets go of it. */
+#include <linux/capability.h>
 #include <linux/debugfs.h>
 #include <linux/slab.h>
 #include "speckv_drv.h"
@@ -189,18 +190,34 @@ int speckv_card_reset(struct speckv_card *card)
 	return error;
 }
 
+/*
+ * Whether a user who has @mine of @all may have one more: the share is that of quota_contexts in
+ * all tenants. Otherwise whoever opens a card often would leave nothing to others.
+ */
+bool speckv_card_grants(const struct speckv_card *card, u32 mine, u32 all)
+{
+	lockdep_assert_held(&card->lock);
+	return mine < max(all * card->quota.contexts / card->caps.max_tenants, 1U) ||
+	       capable(CAP_SYS_ADMIN);
+}
+
 /* A number for the queue, whose order in the table is that of the card's queues. */
 int speckv_card_take_queue(struct speckv_card *card, struct speckv_queue *queue)
 {
-	u32 i;
+	u32 i, mine = 0, most = card->caps.max_queues, first = most;
 
 	lockdep_assert_held(&card->lock);
-	for (i = 0; i < card->caps.max_queues; i++) {
-		if (!card->queues[i]) {
-			card->queues[i] = queue;
-			queue->index = i;
-			return 0;
-		}
+	for (i = 0; i < most; i++) {
+		if (card->queues[i])
+			mine += uid_eq(card->queues[i]->ctx->owner, queue->ctx->owner);
+		else
+			first = min(first, i);
 	}
-	return -ENOSPC;
+	if (!speckv_card_grants(card, mine, most))
+		return -EDQUOT;
+	if (first == most)
+		return -ENOSPC;
+	card->queues[first] = queue;
+	queue->index = first;
+	return 0;
 }

@@ -33,7 +33,7 @@ struct speckv_engine {
 	int (*queue_enable)(struct speckv_queue *queue);
 	/* Afterwards the engine touches neither the rings nor any memory for the queue. */
 	void (*queue_disable)(struct speckv_queue *queue);
-	/* Any context, queue->lock held: a new tail. Any context: one that the program stored. */
+	/* Any context, queue->lock held: a new tail; one that the program stored. */
 	void (*doorbell)(struct speckv_queue *queue, u32 tail);
 	void (*kick)(struct speckv_queue *queue);
 	/* Something in a mapped ring is unanswered. */

@@ -134,11 +134,9 @@ static int speckv_queue_kick(struct speckv_context *ctx, struct speckv_object *a
 
 	if (!queue)
 		return -ENOENT;
-	error = READ_ONCE(queue->error);
+	error = speckv_queue_wake_engine(queue);
 	if (!error && !(ctx->card->caps.features & SPECKV_FEATURE_NEED_KICK))
 		error = -EINVAL;
-	if (!error)
-		ctx->card->engine->kick(queue);
 	speckv_queue_put(queue);
 	return error;
 }

@@ -72,8 +72,9 @@ static int speckv_pci_list(struct speckv_pci *pci, struct speckv_pci_map *map, u
 	if (!(pci->card->caps.features & SPECKV_FEATURE_PAGED))
 		return -EOPNOTSUPP;
 	map->list_bytes = DIV_ROUND_UP_ULL(length, page) * sizeof(*map->list);
+	/* Of whatever size the program's region asks for: what cannot be had is no news. */
 	map->list = dma_alloc_coherent(&pci->pdev->dev, map->list_bytes, &map->list_bus,
-				       GFP_KERNEL_ACCOUNT);
+				       GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!map->list)
 		return -ENOMEM;
 	for_each_sgtable_dma_sg(map->table, piece, i) {

@@ -176,6 +176,20 @@ void speckv_queue_event(struct speckv_queue *queue, bool armed)
 		speckv_queue_notify(queue);
 }
 
+/* A queue that was stopped is left alone: whoever stopped it may free it. */
+int speckv_queue_wake_engine(struct speckv_queue *queue)
+{
+	unsigned long flags;
+	int error;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	error = queue->error;
+	if (!error)
+		queue->ctx->card->engine->kick(queue);
+	spin_unlock_irqrestore(&queue->lock, flags);
+	return error;
+}
+
 /* queue->admin held. What has gone stays so: the engine may not be there any more. */
 static void speckv_queue_halt(struct speckv_queue *queue, int error)
 {

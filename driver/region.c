@@ -89,10 +89,10 @@ void speckv_region_remove(struct speckv_region *region)
 {
 	struct speckv_card *card = region->ctx->card;
 
-	if (region->kind != SPECKV_REGION_KERNEL)
-		region->ctx->region_count--;
 	/* Whoever goes through all of them has the lock, and they stay. */
 	mutex_lock(&card->lock);
+	if (region->kind != SPECKV_REGION_KERNEL)
+		region->ctx->region_count--;
 	xa_erase(&card->regions, region->id);
 	mutex_unlock(&card->lock);
 	region->id = 0;		/* what is still mapped cannot be named any more */
@@ -141,12 +141,13 @@ static int speckv_region_pin(struct speckv_region *region, u64 start)
 	long pinned = 0;
 	int error;
 
-	region->pages = kvmalloc_array(count, sizeof(*region->pages), GFP_KERNEL_ACCOUNT);
-	if (!region->pages)
-		return -ENOMEM;
 	error = speckv_region_lock_pages(region, count);
 	if (error)
 		return error;
+	region->pages = kvmalloc_array(count, sizeof(*region->pages),
+				       GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!region->pages)
+		return -ENOMEM;
 	while (region->page_count < count) {
 		now = min(count - region->page_count, SPECKV_PIN_AT_ONCE);
 		mmap_read_lock(region->mm);
@@ -217,19 +218,46 @@ static struct speckv_region *speckv_region_new(struct speckv_context *ctx,
 	return region;
 }
 
+/* One region more of the context, if it and its user may have it. */
+static int speckv_region_admit(struct speckv_context *ctx)
+{
+	struct speckv_card *card = ctx->card;
+	struct speckv_context *other;
+	u32 mine = 0;
+
+	guard(mutex)(&card->lock);
+	list_for_each_entry(other, &card->contexts, link)
+		mine += uid_eq(other->owner, ctx->owner) ? other->region_count : 0;
+	if (ctx->region_count >= card->quota.regions ||
+	    !speckv_card_grants(card, mine, card->caps.max_regions - 1))
+		return -EDQUOT;
+	ctx->region_count++;
+	return 0;
+}
+
+static void speckv_region_give_back(struct speckv_context *ctx)
+{
+	guard(mutex)(&ctx->card->lock);
+	ctx->region_count--;
+}
+
 /* ctx->lock held. A program's own, not yet filled and without an id. */
 static struct speckv_region *speckv_region_begin(struct speckv_context *ctx,
 						 enum speckv_region_kind kind, u64 length,
 						 u32 flags)
 {
 	struct speckv_region *region;
+	int error;
 
 	lockdep_assert_held(&ctx->lock);
-	if (ctx->region_count >= READ_ONCE(ctx->card->quota.regions))
-		return ERR_PTR(-EDQUOT);
+	error = speckv_region_admit(ctx);
+	if (error)
+		return ERR_PTR(error);
 	region = speckv_region_new(ctx, kind, length);
-	if (!region)
+	if (!region) {
+		speckv_region_give_back(ctx);
 		return ERR_PTR(-ENOMEM);
+	}
 	region->writable = !(flags & SPECKV_REGION_READ_ONLY);
 	return region;
 }
@@ -239,10 +267,10 @@ static int speckv_region_finish(struct speckv_region *region, int error)
 {
 	if (!error)
 		error = speckv_region_publish(region);
-	if (error)
-		speckv_region_put(region);
-	else
-		region->ctx->region_count++;
+	if (!error)
+		return 0;
+	speckv_region_give_back(region->ctx);
+	speckv_region_put(region);
 	return error;
 }
 

@@ -381,8 +381,8 @@ static void speckv_soft_hold(struct speckv_card *card, bool hold)
 
 	WRITE_ONCE(soft->hold, hold);
 	for (i = 0; !hold && i < card->caps.max_queues; i++) {
-		if (card->queues[i] && card->queues[i]->doorbell)
-			speckv_soft_kick(card->queues[i]);
+		if (card->queues[i])
+			speckv_queue_wake_engine(card->queues[i]);
 	}
 }
 

@@ -233,7 +233,7 @@ static u16 speckv_read_check(struct speckv_soft *soft, const struct speckv_place
 /* Whole lines that are written are good again. */
 static u16 speckv_write_check(struct speckv_soft *soft, const struct speckv_place *to)
 {
-	unsigned long line;
+	unsigned long line, end;
 	void *entry;
 	u64 at;
 
@@ -241,9 +241,13 @@ static u16 speckv_write_check(struct speckv_soft *soft, const struct speckv_plac
 		return SPECKV_CPL_BUS_ERROR;
 	if (speckv_on_card(to) && unlikely(!xa_empty(&soft->poison))) {
 		at = to->region->base + to->offset;
-		xa_for_each_range(&soft->poison, line, entry, DIV_ROUND_UP(at, 64),
-				  (at + to->length) / 64 - 1)
+		end = (at + to->length) / 64;
+		/* Not end - 1: before the first line there is none. */
+		xa_for_each_start(&soft->poison, line, entry, DIV_ROUND_UP(at, 64)) {
+			if (line >= end)
+				break;
 			xa_erase(&soft->poison, line);
+		}
 	}
 	speckv_soft_count(soft, SPECKV_COUNTER_BYTES_WRITTEN, to->length);
 	return SPECKV_CPL_OK;

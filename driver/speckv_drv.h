@@ -79,7 +79,7 @@ struct speckv_context {
 	struct mutex lock;		/* what follows, and making and ending objects */
 	struct xarray queues;		/* by id */
 	atomic_t queue_count;		/* until the last mapping goes */
-	u32 region_count;
+	u32 region_count;		/* card->lock, too */
 	atomic64_t memory_used;		/* given back when the last mapping goes */
 	u32 prefetch_depth, scheme;
 	struct list_head advice;

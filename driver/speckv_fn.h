@@ -27,7 +27,8 @@ void speckv_card_halt(struct speckv_card *card);
 void speckv_card_go_on(struct speckv_card *card);
 /* The card is halted: the engine is reset, and knows all regions again. */
 int speckv_card_renew(struct speckv_card *card);
-/* card->lock held */
+/* card->lock held, of both */
+bool speckv_card_grants(const struct speckv_card *card, u32 mine, u32 all);
 int speckv_card_take_queue(struct speckv_card *card, struct speckv_queue *queue);
 static inline struct speckv_card *speckv_card_of(struct device *dev)
 {
@@ -102,6 +103,8 @@ void speckv_queue_remove(struct speckv_queue *queue);
 int speckv_queue_restart(struct speckv_queue *queue);
 /* Nothing is taken from now on; what is unanswered is answered with @error. */
 void speckv_queue_stop(struct speckv_queue *queue, int error);
+/* The engine looks at the queue. Not 0: it was stopped, with this error. Any context. */
+int speckv_queue_wake_engine(struct speckv_queue *queue);
 /* Completions were written; @armed: and the program wants to know. Any context. */
 void speckv_queue_event(struct speckv_queue *queue, bool armed);
 /* card->lock held, nobody has the ring mapped: its memory goes before the queue does. */

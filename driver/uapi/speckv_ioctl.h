@@ -27,7 +27,7 @@
  *  - ENOENT: no such id in this context, no such block
  *  - ENOMEM: nothing is mapped there; no memory is left, on the host
  *  - ENOSPC: no memory is left, on the card; no free region, queue or tenant
- *  - EDQUOT: the context's quota is used up; RLIMIT_MEMLOCK
+ *  - EDQUOT: the context's or its user's quota is used up; RLIMIT_MEMLOCK
  *  - EBUSY: work in flight, or references, stand against it
  *  - EAGAIN: the ring is full; reap completions and try again
  *  - EIO: the card is in its fatal state or the queue in error; reset it

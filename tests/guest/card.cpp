@@ -107,11 +107,12 @@ Uring::~Uring() {
 }
 
 void Uring::push(const Fd& card, std::uint32_t queue, const speckv_desc& desc,
-                 std::uint64_t user, unsigned command) {
+                 std::uint64_t user, unsigned command, std::uint32_t reserved) {
   io_uring_sqe* entry = io_uring_get_sqe(&ring_);
   ASSERT_NE(entry, nullptr);
   speckv_submit args{};
   args.queue = queue;
+  args.__reserved = reserved;
   args.desc = desc;
   const bool large = (ring_.flags & IORING_SETUP_SQE128) != 0;
   std::memset(entry, 0, large ? 128 : 64);
@@ -137,10 +138,10 @@ bool Uring::wait(std::uint64_t* user, int* result) {
 }
 
 int Uring::run(const Fd& card, std::uint32_t queue, const speckv_desc& desc,
-               unsigned command) {
+               unsigned command, std::uint32_t reserved) {
   std::uint64_t user = 0;
   int result = 0;
-  push(card, queue, desc, 1, command);
+  push(card, queue, desc, 1, command, reserved);
   EXPECT_EQ(submit(), 1);
   EXPECT_TRUE(wait(&user, &result));
   return result;

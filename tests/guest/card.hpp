@@ -180,13 +180,14 @@ class Uring {
   Uring& operator=(const Uring&) = delete;
   int error() const noexcept { return error_; }
   void push(const Fd& card, std::uint32_t queue, const speckv_desc& desc,
-            std::uint64_t user, unsigned command = SPECKV_URING_SUBMIT);
+            std::uint64_t user, unsigned command = SPECKV_URING_SUBMIT,
+            std::uint32_t reserved = 0);
   int submit() { return io_uring_submit(&ring_); }
   // The next answer within 20 seconds; false: none came.
   bool wait(std::uint64_t* user, int* result);
   // One descriptor, and its answer.
   int run(const Fd& card, std::uint32_t queue, const speckv_desc& desc,
-          unsigned command = SPECKV_URING_SUBMIT);
+          unsigned command = SPECKV_URING_SUBMIT, std::uint32_t reserved = 0);
 
  private:
   io_uring ring_{};

@@ -232,6 +232,7 @@ TEST(Contract, UringRules) {
   EXPECT_EQ(ring.run(card, queue, nop(0)), 0);
   EXPECT_EQ(ring.run(card, queue + 20, nop(0)), -ENOENT);
   EXPECT_EQ(ring.run(card, queue, nop(0), SPECKV_IOC_QUERY), -ENOTTY);
+  EXPECT_EQ(ring.run(card, queue, nop(0), SPECKV_URING_SUBMIT, 1), -EOPNOTSUPP);
   Uring small(8, 0);
   ASSERT_EQ(small.error(), 0);
   EXPECT_EQ(small.run(card, queue, nop(0)), -EINVAL);

@@ -129,6 +129,15 @@ def qemu():
             "-L", str(folder / "usr/share/qemu"), "-L", str(folder / "usr/share/seabios")]
 
 
+def udev():
+    """The folder of a newer udev, with libraries of its own: Debian 12's cannot verify rules."""
+    folder = cache() / "udev"
+    with finished(folder) as partial:
+        if partial:
+            Apt("trixie").unpack(partial, ["udev"], dependencies=True)
+    return folder
+
+
 def newer_libraries(folder):
     """The beginning of a command that runs a program with the libraries of that folder."""
     libraries = folder / "usr/lib/x86_64-linux-gnu"

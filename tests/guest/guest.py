@@ -26,6 +26,7 @@ import tempfile
 import time
 
 import cards
+import documents
 import fetch
 import initrd
 import kernels
@@ -63,15 +64,19 @@ IOMMU = ["-device", "intel-iommu,intremap=on,caching-mode=on"]
 NO_WARNING = re.compile(r"Skipping BTF generation|(compiler|pahole version) differs from the one|"
                         r"^  (The kernel was built (by|with)|You are using):|"
                         r"^(main|emulate)\.c:\d+:1: error: bad constant expression$")
-# One instruction is one nanosecond of the guest's clock: time under emulation says nothing.
-COUNTING = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-cpu", "max", "-smp",
-            "1", "-M", "q35", "-m", "1G", "-nographic", "-nodefaults", "-no-reboot"]
+# One instruction is one nanosecond of the guest's clock: time under emulation says nothing. A
+# kernel that sees erms copies by "rep movsb", which counts as one instruction a byte.
+COUNTING = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off",
+            "-cpu", "max,erms=off,fsrm=off", "-smp", "1", "-M", "q35", "-m", "1G",
+            "-nographic", "-nodefaults", "-no-reboot"]
 NULL_BLK = """mount -t configfs config /sys/kernel/config || { insmod /configfs.ko
 mount -t configfs config /sys/kernel/config; }
 insmod /null_blk.ko nr_devices=1
 mkdir /sys/kernel/config/nullb/nullb1
 cd /sys/kernel/config/nullb/nullb1 && echo 1 >memory_backed && echo 64 >size && echo 1 >power"""
-APPEND = "console=ttyS0 panic=-1 quiet slub_debug=FZPU log_buf_len=1M"
+APPEND = "console=ttyS0 panic=-1 quiet log_buf_len=1M"
+# Not where instructions are counted. Debian's kernels have KFENCE, and let it sleep.
+APPEND_TEST = " slub_debug=FZPU kfence.sample_interval=50 ia32_emulation=1"
 # The timer is checked in a time that an emulated one does not always keep.
 APPEND_IOMMU = " intel_iommu=on iommu.strict=1 iommu.passthrough=0 no_timer_check"
 ATTEMPTS = 3  # where QEMU breaks, and not the guest
@@ -117,7 +122,7 @@ def copy_changed(source, target):
             shutil.copyfile(new, old)
 
 
-def boot(options, files, init, timeout, machine=None):
+def boot(options, files, init, timeout, machine=None, append=APPEND_TEST):
     """Boots; returns (QEMU's exit status or None after the timeout, the console)."""
     image, _ = kernels.kernel(options.kernel)
     command = fetch.qemu() + (machine or MACHINE) + (IOMMU if options.iommu else [])
@@ -126,7 +131,7 @@ def boot(options, files, init, timeout, machine=None):
         archive.write_bytes(initrd.archive(fetch.tool("busybox-static", "bin/busybox"),
                                            init, files))
         command += ["-serial", "stdio", "-kernel", str(image), "-initrd", str(archive),
-                    "-append", APPEND + (APPEND_IOMMU if options.iommu else "")]
+                    "-append", APPEND + append + (APPEND_IOMMU if options.iommu else "")]
         there = []
         if options.card:
             cards.check(fetch.qemu())
@@ -162,6 +167,7 @@ def watch(command, timeout, there):
 def script(options, program):
     text = (HERE / "init").read_text(encoding="utf-8")
     text = text.replace("@MODULE@", "" if options.card else SOFTWARE_CARDS)
+    text = text.replace("@REPORTS@", verdict.REPORTS)
     return text.replace("@PROGRAM@", program)
 
 
@@ -172,6 +178,19 @@ def libraries(program):
     system = ("/lib", "/usr/lib")  # others have been built: their folder is not the guest's
     return {(name if name.startswith(system) else f"/lib/{pathlib.Path(name).name}").lstrip("/"):
             pathlib.Path(name).read_bytes() for name in names}
+
+
+def udev_files(root):
+    """A udev with its own loader and libraries in /udev, and the rules."""
+    folder = fetch.udev()
+    loader, option, place = fetch.newer_libraries(folder)
+    program = folder / "usr/bin/udevadm"
+    said = fetch.run([loader, option, f"{place}:{place}/systemd", "--list", str(program)],
+                     "udevadm's libraries")
+    names = [loader, *re.findall(r"=> (/\S+) \(0x", said), str(program)]
+    return {"etc/udev/rules.d/70-speckv.rules": (root / "driver/70-speckv.rules").read_bytes(),
+            **{f"udev/{pathlib.Path(name).name}": pathlib.Path(name).read_bytes()
+               for name in names}}
 
 
 def commands(words):
@@ -200,13 +219,18 @@ def test(options):
             files |= {f"{name}.ko": kernels.module(options.kernel, name) for name in CXL_MODULES}
         for program in programs:
             files |= {program.name: program.read_bytes(), **libraries(program)}
+        if options.udev:
+            lines = (HERE / "udev.sh").read_text(encoding="utf-8") + lines
+            files |= udev_files(options.root)
+        for path in options.file:
+            files[str(path.resolve()).lstrip("/")] = path.read_bytes()
     init = script(options, f"export SPECKV_TEST_SCALE={scale}\n{lines}")
     for _ in range(ATTEMPTS):
         status, console = boot(options, files, init, timeout, NUMA if options.numa else None)
         if not verdict.emulator_broke(status, console):
             break
         print("QEMU itself aborted when a card's process died: once more")
-    faults = verdict.faults(status, console)
+    faults = verdict.faults(status, console) + documents.faults(options.root, console)
     if options.fault:
         faults = spoiled(options.fault, faults)
     if faults:
@@ -241,7 +265,7 @@ def bench(options):
             files[f"{name}.ko"] = kernels.module(options.kernel, name)
     status, console = boot(options, files,
                            script(options, f"{NULL_BLK}\nstatus=0\n/{program.name} || status=$?"),
-                           float(os.environ.get("SPECKV_GUEST_TIMEOUT", "840")), COUNTING)
+                           float(os.environ.get("SPECKV_GUEST_TIMEOUT", "840")), COUNTING, "")
     figures = re.findall(r"^FIGURE (.*?)\r?$", console, re.M)
     if status != 0 or verdict.DONE not in console or not figures or verdict.BAD.search(console):
         print(console, file=sys.stderr)
@@ -273,9 +297,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--card", type=pathlib.Path, help="speckv_card: two cards on PCI")
+    parser.add_argument("--file", type=pathlib.Path, action="append", default=[],
+                        help="a file that programs find in the guest where it is here")
     parser.add_argument("--fault", help="what these cards do wrong; the judgement is then tested")
     parser.add_argument("--iommu", action="store_true", help="the cards reach what is mapped only")
     parser.add_argument("--numa", action="store_true", help="nodes by HMAT, and a CXL expander")
+    parser.add_argument("--udev", action="store_true", help="with driver/70-speckv.rules")
     parser.add_argument("root", type=lambda name: pathlib.Path(name).resolve())
     parser.add_argument("verb", choices=verbs)
     parser.add_argument("kernel", choices=kernels.NAMES)

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include "card.hpp"
+#include "load.hpp"
 
 namespace guest {
 namespace {
@@ -205,6 +206,8 @@ TEST(Isolation, AFloodStarvesNobody) {
                       queue.push(nop(i));
                       if (queue.ring() != 0 || !queue.take_in_time(&cpl)) return 1;
                       if (cpl.tag != i) return 2;
+                      // What the kernel asks for itself, with the watchdog looking on.
+                      if (i % 10 == 0 && step(card, i + 1U) != 0) return 3;
                     }
                     return 0;
                   })
@@ -213,6 +216,75 @@ TEST(Isolation, AFloodStarvesNobody) {
   stop = 1;
   EXPECT_EQ(flood.status(), 0);
   ::munmap(page, kPage);
+}
+
+// As many of them as this user gets, by as many open files as he gets; what he is then
+// refused with.
+template <class Make>
+int take_all(std::vector<Fd>* cards, std::uint32_t* taken, Make make) {
+  for (;;) {
+    cards->push_back(open_card());
+    if (cards->back().get() < 0) return errno;
+    int error = 0;
+    std::uint32_t mine = 0;
+    for (; (error = make(cards->back())) == 0; ++mine) {}
+    *taken += mine;
+    if (mine == 0 || error != EDQUOT) return error;
+  }
+}
+
+int one_queue(const Fd& card) {
+  speckv_queue_create args{};
+  args.depth = 2;
+  args.eventfd = -1;
+  return call(card, SPECKV_IOC_QUEUE_CREATE, args);
+}
+
+int one_region(const Fd& card) {
+  speckv_region_create args{};
+  args.length = kPage;
+  return call(card, SPECKV_IOC_REGION_CREATE, args);
+}
+
+// By opening the card often, a user gets no more than his share of queues and regions.
+// The next one has what he needs; root may have the rest.
+TEST(Isolation, OneUserLeavesQueuesAndRegionsForOthers) {
+  const Pipe taken, done;
+  const Child first(1000, [&] {
+    std::vector<Fd> cards;
+    std::uint32_t queues = 0, regions = 0;
+    const int error = take_all(&cards, &queues, one_queue);
+    taken.send(queues);
+    done.receive<char>();
+    cards.clear();
+    const int other = take_all(&cards, &regions, one_region);
+    taken.send(regions);
+    done.receive<char>();
+    return error == EDQUOT && other == EDQUOT ? 0 : 1;
+  });
+  const auto second = [] {
+    return Child(1001,
+                 [] {
+                   const Fd card = open_card();
+                   if (one_queue(card) != 0) return 1;
+                   if (step(card, 1) != 0) return 2;
+                   return one_region(card) == 0 ? 0 : 3;
+                 })
+        .status();
+  };
+  EXPECT_EQ(taken.receive<std::uint32_t>(), SPECKV_MAX_QUEUES / 2);
+  EXPECT_EQ(second(), 0);
+  {
+    std::vector<Fd> cards;
+    std::uint32_t queues = 0;
+    EXPECT_EQ(take_all(&cards, &queues, one_queue), ENOSPC);
+    EXPECT_EQ(queues, SPECKV_MAX_QUEUES / 2);
+  }
+  done.send('x');
+  EXPECT_EQ(taken.receive<std::uint32_t>(), (SPECKV_MAX_REGIONS - 1) / 2);
+  EXPECT_EQ(second(), 0);
+  done.send('x');
+  EXPECT_EQ(first.status(), 0);
 }
 
 // A program that writes what it likes to its rings and doorbell hurts itself only.

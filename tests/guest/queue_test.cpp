@@ -275,6 +275,37 @@ TEST(Queue, AnOverrunStopsTheQueueUntilItsReset) {
   EXPECT_EQ(cpl.tag, 5);
 }
 
+// A queue is kicked while it is destroyed: the engine never looks at one that is freed,
+// which the kernel's checks of memory would tell.
+TEST(Queue, MayBeKickedWhileItIsDestroyed) {
+  const Fd card = open_card();
+  const std::uint32_t rounds = scaled(4000);
+  std::atomic<std::uint32_t> id{0};
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> kickers;
+  for (int i = 0; i < 3; ++i) {
+    kickers.emplace_back([&] {
+      while (!stop) {
+        speckv_object args{};
+        args.id = id;
+        const int error = call(card, SPECKV_IOC_QUEUE_KICK, args);
+        EXPECT_TRUE(error == 0 || error == ENOENT || error == ENODEV || error == EINVAL)
+            << std::strerror(error);
+      }
+    });
+  }
+  for (std::uint32_t round = 0; round < rounds && !HasFailure(); ++round) {
+    id = make_queue(card, 8).out_id;
+    speckv_object args{};
+    args.id = id;
+    EXPECT_EQ(call(card, SPECKV_IOC_QUEUE_DESTROY, args), 0);
+  }
+  stop = true;
+  for (std::thread& kicker : kickers)
+    kicker.join();
+  EXPECT_EQ(code_of(carry_out(card, make_queue(card, 8).out_id, nop(3))), SPECKV_CPL_OK);
+}
+
 TEST(Tracing, SubmissionsAnswersAndFaultsAreTold) {
   const std::string folder = "/sys/kernel/tracing/";
   Fd(::open((folder + "trace").c_str(), O_WRONLY | O_TRUNC)).reset();

@@ -225,5 +225,33 @@ TEST_F(Regions, InjectedFaultsHaveTheirCodes) {
   EXPECT_FALSE(inject(99, 0));
 }
 
+// Poison is healed by whoever writes all of its line, and by nobody else: not by a few
+// bytes at the beginning of the card's memory, where there is no whole line.
+TEST_F(Regions, PoisonStaysUntilItsWholeLineIsWritten) {
+  ASSERT_EQ(query(card_).out_free, query(card_).out_memory) << "somebody has memory";
+  const std::uint32_t first = make_region(card_, kPage).out_id;  // where memory begins
+  const std::uint32_t other = make_region(card_, kPage).out_id;
+  constexpr std::uint64_t kLine = 640;
+  ASSERT_TRUE(
+      write_file(std::string(kDebugfs) + "inject",
+                 std::to_string(SPECKV_INJECT_POISON) + ' ' + std::to_string(kLine + 7)));
+  const auto read_line = [&] { return run(copy(first, kLine, other, 0, 64)); };
+  const auto write = [&](std::uint64_t offset, std::uint32_t length) {
+    EXPECT_EQ(run(copy(other, 128, first, offset, length)), SPECKV_CPL_OK);
+  };
+  EXPECT_EQ(read_line(), SPECKV_CPL_POISON);
+  write(0, 8);
+  EXPECT_EQ(read_line(), SPECKV_CPL_POISON);
+  write(kLine - 64, 64);
+  write(kLine + 64, 64);
+  write(kLine, 63);
+  write(kLine + 1, 63);
+  EXPECT_EQ(read_line(), SPECKV_CPL_POISON);
+  EXPECT_EQ(run(copy(first, kLine + 64, other, 0, 64)), SPECKV_CPL_OK);
+  EXPECT_EQ(run(copy(first, kLine - 64, other, 0, 64)), SPECKV_CPL_OK);
+  write(kLine, 64);
+  EXPECT_EQ(read_line(), SPECKV_CPL_OK);
+}
+
 }  // namespace
 }  // namespace guest
