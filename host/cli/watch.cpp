@@ -109,21 +109,31 @@ void rest(double seconds) {
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
 }
 
+Status not_there(const Status& reason) {
+  return reason;
+}
+
 // Looks `count` times. show(look, number, seconds since the look before): a Status.
-template <class Show>
+// missing(why there is nothing to see): ok to look again all the same.
+template <class Show, class Missing = Status (*)(const Status&)>
 int look_again(const Arguments& arguments, double interval, std::uint64_t count,
-               Show&& show) {
+               Show&& show, Missing&& missing = not_there) {
   auto before = std::chrono::steady_clock::now();
+  bool there = true;
   for (std::uint64_t n = 0; n < count; ++n) {
     if (n != 0) rest(interval);
     const auto look = look_at(arguments.name);
-    if (!look.ok()) return fail(look.error());
+    there = look.ok();
+    if (!there) {
+      if (Status end = missing(look.error()); !end.ok()) return fail(end);
+      continue;
+    }
     const auto now = std::chrono::steady_clock::now();
     const double passed = std::chrono::duration<double>(now - before).count();
     if (Status shown = show(*look, n, passed); !shown.ok()) return fail(shown);
     before = now;
   }
-  return kDone;
+  return there ? kDone : kFailed;
 }
 
 std::string now_text() {
@@ -199,7 +209,23 @@ int stats(const Arguments& arguments) {
     }
     return {};
   };
-  return look_again(arguments, again ? arguments.watch : 1, count, show);
+  // Who reads the file is told that it is not up, and no numbers of the past. It may come
+  // back as long as it is watched.
+  std::string said;
+  const auto missing = [&](const Status& reason) -> Status {
+    if (arguments.output.empty() || reason.code() == Code::invalid_argument) {
+      return reason;
+    }
+    Look nothing;
+    nothing.state = Look::State::failed;
+    nothing.reasons.push_back(reason.message());
+    Status told = write_file(arguments.output, prometheus(arguments.name, nothing));
+    if (!told.ok() || !again) return told.ok() ? reason : told;
+    if (said != reason.message()) say(reason.message());
+    said = reason.message();
+    return {};
+  };
+  return look_again(arguments, again ? arguments.watch : 1, count, show, missing);
 }
 
 int top(const Arguments& arguments) {

@@ -184,8 +184,8 @@ def stats_of_an_engine_are_numbers_by_name(folder):
     call("stats", "soft:8M", "--prom", "--output", folder / "none" / "a", status=1)
 
 
-def a_live_store_is_seen_tier_by_tier():
-    name = f"shm:/speckvctl-{os.getpid()}"
+def a_live_store_is_seen_tier_by_tier(folder):
+    name, file = f"shm:/speckvctl-{os.getpid()}", folder / "store.prom"
     with subprocess.Popen([hold_store, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"ready\n"
         told = ask("stats", name)
@@ -199,9 +199,20 @@ def a_live_store_is_seen_tier_by_tier():
         families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
         assert len(families) == len(set(families))
         assert re.search(r"^tier +dram0 +second$", call("top", name, "--count", "1"), re.M)
+        call("stats", name, "--prom", "--output", file)
+        assert f'cxlspeckv_up{{name="{name}"}} 1\n' in file.read_text(encoding="utf-8")
         holder.stdin.close()
         assert holder.wait(30) == 0
     call("stats", name, status=1)
+    # What has gone is not up, and has no numbers of the past; it is looked for as long as asked.
+    gone = [f'cxlspeckv_{what}{{name="{name}"}} {value}' for what, value in (("up", 0), ("degraded", 1))]
+    for words in ([], ["--watch", "0.01", "--count", "3"]):
+        call("stats", name, "--prom", "--output", file, *words, status=1)
+        lines = file.read_text(encoding="utf-8").splitlines()
+        assert [line for line in lines if not line.startswith("#")] == gone, lines
+        file.unlink()
+    call("stats", "dram:1M?colour=red", "--prom", "--output", file, status=2)
+    assert not file.exists()
     assert graded(4, name)["state"] == "failed"
 
 

@@ -42,6 +42,7 @@ Json ask(const std::string& words, int status = 0) {
   EXPECT_EQ(told.status, status) << words << ": " << told.text;
   Json document = Json::parse(told.text, nullptr, false);
   EXPECT_FALSE(document.is_discarded()) << words << ": " << told.text;
+  std::printf("DOCUMENT %s\n", document.dump().c_str());  // which documents.py looks at
   return document.is_object() ? document : Json::object();
 }
 
@@ -162,6 +163,12 @@ TEST(Speckvctl, SelftestAndMonitorRunOnACard) {
   const Told lines = call("monitor /dev/speckv0 --count 2 --interval 0.05");
   EXPECT_EQ(lines.status, 0);
   EXPECT_EQ(std::count(lines.text.begin(), lines.text.end(), '\n'), 2);
+  std::printf("DOCUMENT %s", lines.text.substr(0, lines.text.find('\n') + 1).c_str());
+  const Told screen = call("top /dev/speckv0 --count 2 --interval 0.05");
+  EXPECT_EQ(screen.status, 0);
+  for (const char* row : {"descriptors ", "memory_free ", "/s"})
+    EXPECT_NE(screen.text.find(row), std::string::npos) << row << screen.text;
+  EXPECT_EQ(ask("stats /dev/speckv0 --watch 0.05 --count 1")["kind"], "card");
 }
 
 }  // namespace
