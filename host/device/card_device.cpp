@@ -54,7 +54,12 @@ class CardDevice final : public Device {
       : info_(std::move(info)), port_(std::move(port)) {}
 
   const DeviceInfo& info() const noexcept override { return info_; }
-  Status attach(RegionId region, MutableBytes memory) override;
+  Status attach(RegionId region, MutableBytes memory) override {
+    return attach(region, memory.size(), [&] { return port_->add_region(memory); });
+  }
+  Status attach(RegionId region, const DmaBuf& memory) {
+    return attach(region, memory.length, [&] { return port_->add_dmabuf(memory); });
+  }
   Status detach(RegionId region) override;
   Result<std::unique_ptr<Queue>> open_queue(std::uint32_t depth) override;
   std::uint32_t max_length() const noexcept { return port_->max_length(); }
@@ -81,6 +86,9 @@ class CardDevice final : public Device {
     CardPort::Region region{};
     std::uint64_t length = 0;
   };
+
+  template <class Add>
+  Status attach(RegionId id, std::uint64_t length, Add add);
 
   const DeviceInfo info_;
   const std::unique_ptr<CardPort> port_;
@@ -266,17 +274,18 @@ class RingQueue final : public Queue {
   std::atomic<bool> woken_{false};
 };
 
-Status CardDevice::attach(RegionId id, MutableBytes memory) {
+template <class Add>
+Status CardDevice::attach(RegionId id, std::uint64_t length, Add add) {
   if (id == RegionId{}) return {Code::invalid_argument, "region id 0 is never valid"};
-  if (memory.empty()) return {Code::invalid_argument, "a region cannot be empty"};
+  if (length == 0) return {Code::invalid_argument, "a region cannot be empty"};
   const std::unique_lock lock(mutex_);
   if (regions_.contains(id)) {
     return {Code::invalid_argument,
             "region id " + std::to_string(static_cast<std::uint32_t>(id)) + " is taken"};
   }
-  auto region = port_->add_region(memory);
+  const Result<CardPort::Region> region = add();
   if (!region.ok()) return region.error();
-  regions_.emplace(id, Row{*region, memory.size()});
+  regions_.emplace(id, Row{*region, length});
   return {};
 }
 
@@ -302,6 +311,12 @@ Result<std::unique_ptr<Queue>> CardDevice::open_queue(std::uint32_t depth) {
 }
 
 }  // namespace
+
+Status attach_dmabuf(Device& device, RegionId region, const DmaBuf& memory) {
+  auto* card = dynamic_cast<CardDevice*>(&device);
+  if (card != nullptr) return card->attach(region, memory);
+  return {Code::unsupported, "only a card (cxl:) reaches memory of other devices"};
+}
 
 std::shared_ptr<Device> card_device(DeviceInfo info, std::unique_ptr<CardPort> port) {
   return std::make_shared<CardDevice>(std::move(info), std::move(port));

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "cxlspeckv/device.hpp"
+#include "cxlspeckv/dmabuf.hpp"
 
 #include "device/ring.hpp"
 
@@ -52,6 +53,9 @@ class CardPort {
   virtual std::uint32_t memory_region() const noexcept = 0;
   virtual std::uint32_t max_length() const noexcept = 0;
   virtual Result<Region> add_region(MutableBytes memory) = 0;
+  virtual Result<Region> add_dmabuf(const DmaBuf&) {
+    return Status(Code::unsupported, "this card takes host memory only");
+  }
   // REQUIRES: nothing in flight names it, and nothing is submitted meanwhile.
   virtual void drop_region(std::uint32_t number) noexcept = 0;
   // entries: a power of two from 2 to 4096.

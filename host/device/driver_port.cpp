@@ -149,6 +149,7 @@ class DriverPort final : public CardPort {
     return file_.facts().out_max_length;
   }
   Result<Region> add_region(MutableBytes memory) override;
+  Result<Region> add_dmabuf(const DmaBuf& memory) override;
   void drop_region(std::uint32_t number) noexcept override {
     parked_.push_back(number);
     drop_parked();
@@ -156,6 +157,9 @@ class DriverPort final : public CardPort {
   Result<std::unique_ptr<CardQueue>> open_queue(std::uint32_t entries) override;
 
  private:
+  // Carries out a call that makes a region: OK, and the id is there.
+  template <class T>
+  Status make_region(unsigned long number, T& made);
   // True: none is left.
   bool drop_parked() noexcept {
     while (!parked_.empty()) {
@@ -187,13 +191,9 @@ Status DriverPort::take_memory(std::uint64_t bytes) {
   return {};
 }
 
-Result<CardPort::Region> DriverPort::add_region(MutableBytes memory) {
-  const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
-  speckv_region_create made{};
-  made.flags = SPECKV_REGION_USER;
-  made.user_va = address / kPage * kPage;
-  made.length = page_up(address + memory.size()) - made.user_va;
-  int error = file_.call(SPECKV_IOC_REGION_CREATE, made);
+template <class T>
+Status DriverPort::make_region(unsigned long number, T& made) {
+  int error = file_.call(number, made);
   // Nothing is submitted meanwhile, so what is in flight ends soon, and parked regions
   // can be given back.
   const auto deadline = deadline_after(patience_);
@@ -203,15 +203,33 @@ Result<CardPort::Region> DriverPort::add_region(MutableBytes memory) {
       // sleeps: the driver tells nobody that all queues of a file have become idle
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     } else {
-      error = file_.call(SPECKV_IOC_REGION_CREATE, made);
+      error = file_.call(number, made);
     }
   }
-  if (error != 0) {
-    Status status = file_.error("registering memory", error);
-    if (error != EDQUOT) return status;
-    return Status(status.code(), status.message() + " (ulimit -l, or the card's quotas)");
-  }
+  if (error == 0) return {};
+  Status status = file_.error("registering memory", error);
+  if (error != EDQUOT) return status;
+  return {status.code(), status.message() + " (ulimit -l, or the card's quotas)"};
+}
+
+Result<CardPort::Region> DriverPort::add_region(MutableBytes memory) {
+  const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
+  speckv_region_create made{};
+  made.flags = SPECKV_REGION_USER;
+  made.user_va = address / kPage * kPage;
+  made.length = page_up(address + memory.size()) - made.user_va;
+  if (Status done = make_region(SPECKV_IOC_REGION_CREATE, made); !done.ok()) return done;
   return Region{made.out_id, address - made.user_va};
+}
+
+Result<CardPort::Region> DriverPort::add_dmabuf(const DmaBuf& memory) {
+  speckv_region_import made{};
+  made.flags = memory.read_only ? SPECKV_REGION_READ_ONLY : 0;
+  made.fd = memory.fd;
+  made.offset = memory.offset;
+  made.length = memory.length;
+  if (Status done = make_region(SPECKV_IOC_REGION_IMPORT, made); !done.ok()) return done;
+  return Region{made.out_id, 0};
 }
 
 Result<std::unique_ptr<CardQueue>> DriverPort::open_queue(std::uint32_t entries) {

@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include "cxlspeckv/devices.hpp"
+
 #include "device/card_port.hpp"
 
 namespace speckv {
@@ -16,6 +18,7 @@ using namespace std::chrono_literals;
 
 constexpr RegionId kRegion{3};
 constexpr std::uint32_t kEntries = 4;
+constexpr int kFile = 77;
 
 // What the test tells the card to do, and what it was told.
 struct Script {
@@ -74,6 +77,10 @@ class ScriptedPort final : public CardPort {
   std::uint32_t memory_region() const noexcept override { return 1; }
   std::uint32_t max_length() const noexcept override { return 1024; }
   Result<Region> add_region(MutableBytes) override { return Region{9, 100}; }
+  Result<Region> add_dmabuf(const DmaBuf& memory) override {
+    if (memory.fd != kFile) return Status(Code::invalid_argument, "no dma-buf");
+    return Region{11, 0};
+  }
   void drop_region(std::uint32_t) noexcept override {}
   Result<std::unique_ptr<CardQueue>> open_queue(std::uint32_t) override {
     return std::unique_ptr<CardQueue>(std::make_unique<ScriptedQueue>(script_));
@@ -183,6 +190,39 @@ TEST_F(CardDeviceTest, what_lies_outside_of_the_callers_bytes_names_no_region) {
   script_.answer(tag(0), Answer::bad_region);
   script_.answer(tag(1), Answer::bad_region);
   EXPECT_EQ(poll().size(), 2U);
+}
+
+TEST_F(CardDeviceTest, memory_of_another_device_is_named_as_far_as_it_was_given) {
+  constexpr RegionId kOther{4};
+  const DmaBuf part{.fd = kFile, .offset = 8192, .length = 4096};
+  ASSERT_TRUE(attach_dmabuf(*device_, kOther, part).ok());
+  const std::array batch{Transfer{Transfer::Op::read, 0, {kOther, 4032, 64}, 1},
+                         Transfer{Transfer::Op::write, 0, {kOther, 4033, 64}, 2}};
+  ASSERT_EQ(queue_->submit(batch), 2U);
+  EXPECT_EQ(script_.descriptor(0).dst_region, 11U);
+  EXPECT_EQ(script_.descriptor(0).dst_offset, 4032U) << "its offset is the driver's";
+  EXPECT_EQ(script_.descriptor(1).src_region, 0U);
+  script_.answer(tag(0));
+  script_.answer(tag(1), Answer::bad_region);
+  EXPECT_EQ(poll().size(), 2U);
+  EXPECT_TRUE(device_->detach(kOther).ok());
+  EXPECT_EQ(device_->detach(kOther).code(), Code::not_found);
+}
+
+TEST_F(CardDeviceTest, what_cannot_be_attached_takes_no_id) {
+  const DmaBuf part{.fd = kFile, .length = 4096};
+  constexpr RegionId kOther{4};
+  EXPECT_EQ(attach_dmabuf(*device_, RegionId{}, part).code(), Code::invalid_argument);
+  EXPECT_EQ(attach_dmabuf(*device_, kRegion, part).code(), Code::invalid_argument);
+  for (const DmaBuf& bad : {DmaBuf{.fd = kFile}, DmaBuf{.fd = 5, .length = 4096}}) {
+    EXPECT_EQ(attach_dmabuf(*device_, kOther, bad).code(), Code::invalid_argument);
+  }
+  EXPECT_TRUE(attach_dmabuf(*device_, kOther, part).ok());
+  for (const char* uri : {"dram:1M", "soft:1M"}) {
+    const auto other = open_device(uri);
+    ASSERT_TRUE(other.ok()) << uri;
+    EXPECT_EQ(attach_dmabuf(**other, kOther, part).code(), Code::unsupported) << uri;
+  }
 }
 
 TEST_F(CardDeviceTest, an_answer_to_nothing_stops_the_queue) {
