@@ -223,7 +223,7 @@ def test(options):
             lines = (HERE / "udev.sh").read_text(encoding="utf-8") + lines
             files |= udev_files(options.root)
         for path in options.file:
-            files[str(path.resolve()).lstrip("/")] = path.read_bytes()
+            files[f"given{path.resolve()}"] = path.read_bytes()
     init = script(options, f"export SPECKV_TEST_SCALE={scale}\n{lines}")
     for _ in range(ATTEMPTS):
         status, console = boot(options, files, init, timeout, NUMA if options.numa else None)

@@ -1,5 +1,6 @@
 // The engine behind /dev/speckv0, for tests/conformance/engine_*.cpp: a tenant is an open
 // file.
+#include <deque>
 #include <map>
 
 #include <poll.h>
@@ -128,8 +129,12 @@ class DriverEngine final : public EngineUnderTest {
   }
 
  private:
+  // The driver numbers its tenants as they come; where a block lies in the directory
+  // follows from the number, and so the order in which candidates are told.
   const Fd& file(std::uint32_t tenant) {
-    return files_.try_emplace(tenant, guest::open_card()).first->second;
+    while (files_.size() <= tenant)
+      files_.push_back(guest::open_card());
+    return files_[tenant];
   }
   std::uint32_t add(std::uint32_t tenant, const speckv_region_create& made) {
     owners_[made.out_id] = tenant;
@@ -137,7 +142,7 @@ class DriverEngine final : public EngineUnderTest {
   }
 
   std::vector<Mapping> memory_;
-  std::map<std::uint32_t, Fd> files_;
+  std::deque<Fd> files_;  // which queues refer to
   std::map<std::uint32_t, std::uint32_t> owners_;
 };
 
