@@ -18,7 +18,8 @@ Result<const Codec*> codec_named(const std::string& name) {
   std::string known;
   for (const Codec* c : builtin_codecs())
     known += (known.empty() ? "" : ", ") + std::string(c->name());
-  return Status(Code::not_found, "codec \"" + name + "\": the codecs are " + known);
+  return Status(Code::not_found, "codec \"" + name + "\": the codecs are " + known +
+                                     ", hxp?slot=N, hxp?bytes_per_token=N, hxp?loss=X");
 }
 
 std::string default_name(const std::string& uri, std::size_t number) {

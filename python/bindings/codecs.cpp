@@ -1,4 +1,5 @@
 // Codecs: one layer of a block in, encoded bytes out, and back.
+#include <algorithm>
 #include <string>
 
 #include <pybind11/stl.h>
@@ -45,6 +46,7 @@ py::bytes encode(const std::string& name, const BlockLayout& layout,
   if (!codec.supports(layout))
     raise(Code::unsupported, "codec \"" + name + "\" cannot take this layout");
   const LayerContext context = context_of(layout, layer, first_position, profile);
+  check(check_profile_for(codec, context.profile, {&layout, 1}));
   const py::buffer_info info = plain.request();
   const Bytes in = bytes_of_buffer(info);
   if (in.size() != layout.layer_bytes())
@@ -74,11 +76,13 @@ py::array decode(const std::string& name, const BlockLayout& layout,
   return plain;
 }
 
+constexpr std::size_t kWithoutLosses = 7;  // parts
+
 py::bytes write(std::uint32_t layers, std::uint32_t kv_heads, std::uint32_t head_dim,
                 std::uint32_t rope_base, const std::string& model,
                 const py::bytes& tokenizer, const std::vector<py::bytes>& parts) {
-  if (parts.size() != kProfileParts)
-    raise(Code::invalid_argument, "a profile has seven parts");
+  if (parts.size() != kProfileParts && parts.size() != kWithoutLosses)
+    raise(Code::invalid_argument, "a profile has seven parts, or nine with losses");
   std::array<Bytes, kProfileParts> views;
   for (std::size_t i = 0; i < parts.size(); ++i)
     views[i] = bytes_in(parts[i]);
@@ -88,6 +92,7 @@ py::bytes write(std::uint32_t layers, std::uint32_t kv_heads, std::uint32_t head
                            .pairs = static_cast<std::uint32_t>(views[0].size() / 4),
                            .targets = static_cast<std::uint32_t>(views[1].size() / 2),
                            .rope_base = rope_base,
+                           .sizes = static_cast<std::uint32_t>(views[7].size() / 2),
                            .model = profile_model(model, bytes_in(tokenizer))};
   const auto file = value_of(write_profile(shape, views));
   return {reinterpret_cast<const char*>(file.data()), file.size()};
@@ -102,8 +107,26 @@ py::dict read_shape(const py::bytes& file) {
   found["pairs"] = shape.pairs;
   found["targets"] = shape.targets;
   found["rope_base"] = shape.rope_base;
+  found["sizes"] = shape.sizes;
   found["model"] = bytes_of_keys({&shape.model, 1});
   return found;
+}
+
+py::list read_parts(const py::bytes& file) {
+  py::list parts;
+  for (const Bytes part : value_of(profile_parts(bytes_in(file))))
+    parts.append(py::bytes(reinterpret_cast<const char*>(part.data()), part.size()));
+  return parts;
+}
+
+py::tuple plan(const py::bytes& file, const std::string& codec) {
+  const Bytes bytes = bytes_in(file);
+  const SlotPlan found = value_of(unlocked([&] { return profile_plan(bytes, codec); }));
+  const ProfileShape shape = value_of(profile_shape(bytes));
+  py::array_t<std::uint16_t> slots(
+      {py::ssize_t{shape.layers}, py::ssize_t{2}, py::ssize_t{shape.kv_heads}});
+  std::copy(found.slots.begin(), found.slots.end(), slots.mutable_data());
+  return py::make_tuple(slots, found.bytes_per_token, found.loss);
 }
 
 }  // namespace
@@ -153,6 +176,8 @@ void bind_codecs(py::module_& module) {
   });
   module.def("write_profile", &write);
   module.def("profile_shape", &read_shape);
+  module.def("profile_parts", &read_parts);
+  module.def("profile_plan", &plan);
   module.def("profile_model", [](const std::string& name, const py::bytes& tokenizer) {
     const BlockKey key = profile_model(name, bytes_in(tokenizer));
     return bytes_of_keys({&key, 1});

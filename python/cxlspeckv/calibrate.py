@@ -1,9 +1,10 @@
 """Measure what the `hxp` codecs want to know of a model: `python -m cxlspeckv profile`.
 
 A profile (docs/profile-format.md) holds, for each layer and head: how large queries are in each
-channel, where keys and values lie on average, what makes a token matter, and how many bytes to
-spend. All come from a few texts that go through the model once forward and a few times backward;
-two texts of 1,500 tokens serve. PyTorch and transformers are needed here, and nowhere else.
+channel, where keys and values lie on average, what makes a token matter, and what it costs to
+spend so many bytes there. All come from a few texts that go through the model once forward and a
+few times backward; two texts of 1,500 tokens serve. PyTorch and transformers are needed here, and
+nowhere else.
 
 How much a value matters is the diagonal Fisher information: the mean square of the derivative of
 the log probability of labels drawn from the model itself. Twice as much information times squared
@@ -31,7 +32,6 @@ RIDGE, SHARE, STRENGTH = 0.1, 0.01, 0.75  # of the gains' regression
 OPEN_TOKENS = SINK + 8 * BLOCK  # of the pass that leaves a query's own block as it is
 TARGETS = (3360, 4096, 5120)  # bytes of 8192 values: ratios of 4.88, 4.00 and 3.20
 TABLE_SLOTS = (2048, 2560, 3072, 3584, 4096, 4608, 5632, 7168)
-GRID = np.arange(2048, 7681, 128)
 
 
 class Measured:
@@ -217,78 +217,85 @@ def gain_weights(weights: Floats) -> tuple[list[int], npt.NDArray[np.int16]]:
     return [exponent for exponent, _ in parts], np.concatenate([part for _, part in parts])
 
 
-def allocate(tables: Floats, budget: int) -> npt.NDArray[np.int64]:
-    """Slots of GRID for components [n] whose loss by TABLE_SLOTS is tables[n][slot].
+def kivi4(values: npt.NDArray[np.float16], axis: int) -> Floats:
+    """Squared errors of KIVI's 4 bits: groups of 32 along an axis, between their ends in f16."""
+    x = np.moveaxis(values.astype(float), axis, -1)
+    group = 32 if x.shape[-1] % 32 == 0 else 16
+    cut = x.reshape(*x.shape[:-1], -1, group)
+    low, high = cut.min(-1, keepdims=True), cut.max(-1, keepdims=True)
+    step = np.maximum(((high - low) / 15).astype(np.float16), np.float16(6e-8)).astype(float)
+    low = low.astype(np.float16).astype(float)
+    back = np.clip(np.round((cut - low) / step), 0, 15) * step + low
+    squares: Floats = np.moveaxis(((back - cut) ** 2).reshape(x.shape), -1, axis)
+    return squares
 
-    The sum of losses is least (by Lagrange's multiplier, then what is left where it helps most)
-    and the mean of the slots at most `budget`.
+
+def logs_over(tables: Floats, yardstick: Floats) -> npt.NDArray[np.int16]:
+    """Logarithms for the file, in 256ths of an octave, of losses over a yardstick's.
+
+    tables: [way][...], yardstick: [way], the same ways of looking at a block; each counts alike.
     """
-    slots = np.array(TABLE_SLOTS, float)
-    loss = np.exp([np.interp(GRID, slots, np.log(np.maximum(t, 1e-30))) for t in tables])
-    low, high = -80.0, 40.0
-    for _ in range(100):
-        middle = (low + high) / 2
-        pick = (loss + np.exp(middle) * GRID).argmin(1)
-        low, high = (middle, high) if GRID[pick].mean() > budget else (low, middle)
-    pick = (loss + np.exp(high) * GRID).argmin(1)
-    left = int(budget * len(tables) - GRID[pick].sum())
-    rows = np.arange(len(tables))
-    while True:
-        finer = np.minimum(pick + 1, len(GRID) - 1)
-        won = (loss[rows, pick] - loss[rows, finer]) * (finer > pick)
-        best = int(won.argmax())
-        if left < GRID[1] - GRID[0] or won[best] <= 0:
-            found: npt.NDArray[np.int64] = GRID[pick]
-            return found
-        pick[best] += 1
-        left -= int(GRID[1] - GRID[0])
+    whole = yardstick.reshape(-1, *(1,) * (tables.ndim - 1))
+    logs = 256 * np.log2(np.maximum((tables / whole).mean(0), 1e-30))
+    numbers: npt.NDArray[np.int16] = np.clip(np.round(logs), -32768, 32767).astype("<i2")
+    return numbers
 
 
 class Profile:
     """The parts of the file, being made."""
 
-    def __init__(self, model: Calibration, name: str, measured: Measured) -> None:
-        self.model, self.name = model, name
+    def __init__(self, model: Calibration, name: str, parts: list[bytes]) -> None:
+        self.model, self.name, self.parts = model, name, [*parts, b"", b""][:9]
+        self.tokenizer = model.tokenizer.backend_tokenizer.to_str().encode()
+
+    @classmethod
+    def of_passes(cls, model: Calibration, name: str, measured: Measured) -> Profile:
+        """All but slots and losses."""
         layers, _, heads = measured.shape
         d = model.channels
-        self.steps = np.zeros((layers, 2, heads, d), np.int8)
+        steps = np.zeros((layers, 2, heads, d), np.int8)
         logs = -0.5 * np.log2(np.maximum(measured.queries, 1e-20))
         logs -= logs.mean(-1, keepdims=True)
-        self.steps[:, 0] = np.clip(np.round(16 * logs), -127, 127)
-        self.means = np.zeros((layers, 2, heads, d), "<f2")
-        self.exponents = np.zeros((layers, 2, heads, 4), np.int8)
-        self.weights = np.zeros((layers, 2, heads, 4 + 2 * d), "<i2")
+        steps[:, 0] = np.clip(np.round(16 * logs), -127, 127)
+        means = np.zeros((layers, 2, heads, d), "<f2")
+        exponents = np.zeros((layers, 2, heads, 4), np.int8)
+        weights = np.zeros((layers, 2, heads, 4 + 2 * d), "<i2")
         for layer in range(layers):
             keys = [unrotated(x[layer, 0].astype(float), model.turns) for x in measured.values]
-            self.means[layer, 0] = np.concatenate(keys, 1).mean(1)
+            means[layer, 0] = np.concatenate(keys, 1).mean(1)
             values = [x[layer, 1].astype(float) for x in measured.values]
-            self.means[layer, 1] = np.concatenate(values, 1).mean(1)
+            means[layer, 1] = np.concatenate(values, 1).mean(1)
             for head in range(heads):
                 pairs = [x[layer, :, head].astype(float) for x in measured.values]
                 for which in range(2):
                     known = [x[layer, which, head].sum(-1) for x in measured.closed]
                     found = gain_weights(predictor(pairs, known))
-                    self.exponents[layer, which, head] = found[0]
-                    self.weights[layer, which, head] = found[1]
-        self.slots = {4096: np.full((layers, 2, heads), 4096)}
+                    exponents[layer, which, head], weights[layer, which, head] = found
+        frequencies = np.round(model.turns * 2**32).astype("<u4")
+        none = np.zeros(0, "<u2")
+        parts = (frequencies, none, none, steps, means, exponents, weights)
+        return cls(model, name, [part.tobytes() for part in parts])
+
+    @classmethod
+    def of_file(cls, model: Calibration, name: str, file: bytes) -> Profile:
+        """As it is. Raises `Corrupted`, and `InvalidArgument` if it is another model's."""
+        profile = cls(model, name, _core.profile_parts(file))
+        if codecs.profile_shape(file)["model"] != codecs.profile_model(name, profile.tokenizer):
+            raise kv.InvalidArgument(f"the profile is not one of {name} and its tokenizer")
+        return profile
 
     def file(self) -> bytes:
-        """The file with the slots as they are."""
+        """The file of the parts as they are."""
         model = self.model
-        frequencies = np.round(model.turns * 2**32).astype("<u4")
-        targets = sorted(self.slots)
-        slots = np.stack([self.slots[target] for target in targets]).astype("<u2")
-        tokenizer = model.tokenizer.backend_tokenizer.to_str().encode()
-        parts = (
-            frequencies, np.array(targets, "<u2"), slots, self.steps, self.means,
-            self.exponents, self.weights,
-        )  # fmt: skip
+        parts = self.parts if self.parts[7] else self.parts[:7]
         return _core.write_profile(
-            model.layers, model.heads, model.channels, model.rope_base, self.name, tokenizer,
-            [np.ascontiguousarray(part).tobytes() for part in parts],
+            model.layers, model.heads, model.channels, model.rope_base, self.name,
+            self.tokenizer, parts,
         )  # fmt: skip
 
-    def errors(self, values: npt.NDArray[np.float16], file: bytes) -> Iterator[tuple[int, Floats]]:
+    def errors(
+        self, values: npt.NDArray[np.float16], codec: str, file: bytes
+    ) -> Iterator[tuple[int, Floats]]:
         """(layer, squared errors [K, V][head][token][channel]) of a text, coded in whole blocks."""
         model = self.model
         layout = kv.BlockLayout(
@@ -301,27 +308,41 @@ class Profile:
                 part = np.ascontiguousarray(plain[:, :, at : at + BLOCK])
                 known: dict[str, Any] = {"layer": layer, "profile": file}
                 known["first_position"] = SINK + at
-                coded = codecs.encode("hxp4096", layout, part, **known)
-                back = codecs.decode("hxp4096", layout, coded, **known)
+                coded = codecs.encode(codec, layout, part, **known)
+                back = codecs.decode(codec, layout, coded, **known)
                 squares[:, :, at : at + BLOCK] = (back.astype(float) - part.astype(float)) ** 2
             yield layer, squares
 
-    def choose_slots(self, measured: Measured, bar: Any) -> None:
-        """Slots for TARGETS, by what each head of each layer loses at each of TABLE_SLOTS."""
-        tables = np.zeros((2, *measured.shape, len(TABLE_SLOTS)))
-        for i, slot in enumerate(TABLE_SLOTS):
-            self.slots = {4096: np.full(measured.shape, slot)}
-            file = self.file()
-            for text, values in enumerate(measured.values):
-                for layer, squares in self.errors(values, file):
-                    for which, known in enumerate((measured.closed[text], measured.open[text])):
+    def add_losses(self, measured: Measured, bar: Any) -> None:
+        """What each head of each layer loses at each of TABLE_SLOTS, over KIVI-4's whole loss."""
+        file = self.file()
+        tables, yardstick = np.zeros((2, *measured.shape, len(TABLE_SLOTS))), np.zeros(2)
+        for text, values in enumerate(measured.values):
+            ways = (measured.closed[text], measured.open[text])
+            for i, slot in enumerate(TABLE_SLOTS):
+                for layer, squares in self.errors(values, f"hxp?slot={slot}", file):
+                    for way, known in enumerate(ways):
                         lost = squares[:, :, : known.shape[3]] * known[layer]
-                        tables[which, layer, :, :, i] += lost.sum((2, 3))
+                        tables[way, layer, :, :, i] += lost.sum((2, 3))
                     bar.update()
-        # Both ways of looking at a block count, each as much as it costs at the middle.
-        tables /= tables[..., TABLE_SLOTS.index(4096)].sum((1, 2, 3))[:, None, None, None, None]
-        flat = tables.sum(0).reshape(-1, len(TABLE_SLOTS))
-        self.slots = {target: allocate(flat, target).reshape(measured.shape) for target in TARGETS}
+            whole = values[:, :, :, : values.shape[3] // BLOCK * BLOCK]
+            squares = np.stack([kivi4(whole[:, 0], 2), kivi4(whole[:, 1], 3)], axis=1)
+            for way, known in enumerate(ways):
+                count = min(squares.shape[3], known.shape[3])
+                yardstick[way] += (squares[:, :, :, :count] * known[:, :, :, :count]).sum()
+        self.parts[7] = np.array(TABLE_SLOTS, "<u2").tobytes()
+        self.parts[8] = logs_over(tables, yardstick).tobytes()
+
+    def add_slots(self) -> None:
+        """Slots for TARGETS, as the library allocates them by the losses."""
+        model = self.model
+        values, file = model.layers * 2 * model.heads * model.channels, self.file()
+        plans = [
+            codecs.profile_plan(file, f"hxp?bytes_per_token={values * target // 8192}")
+            for target in TARGETS
+        ]
+        self.parts[1] = np.array(TARGETS, "<u2").tobytes()
+        self.parts[2] = np.stack([plan.slots for plan in plans]).astype("<u2").tobytes()
 
 
 def main(words: list[str]) -> int:
@@ -335,6 +356,10 @@ def main(words: list[str]) -> int:
     parser.add_argument("--name", help="what the profile says of which model it is")
     parser.add_argument("--tokens", type=int, default=1540, help="of each text, at most")
     parser.add_argument("--draws", type=int, default=4, help="of labels, for the information")
+    parser.add_argument(
+        "--extend", type=pathlib.Path, metavar="PROFILE",
+        help="keep this one, under which blocks may have been coded, and add losses to it",
+    )  # fmt: skip
     arguments = parser.parse_args(words)
     try:
         from tqdm import tqdm
@@ -350,15 +375,20 @@ def main(words: list[str]) -> int:
     if min(map(len, texts)) < SINK + 4 * BLOCK:
         print(f"profile: a text has fewer than {SINK + 4 * BLOCK} tokens", file=sys.stderr)
         return 1
+    name = arguments.name or pathlib.PurePath(arguments.model).name
+    profile = None
+    if arguments.extend is not None:
+        profile = Profile.of_file(model, name, arguments.extend.read_bytes())
     passes = 2 * len(texts) * (1 + arguments.draws)
     with tqdm(total=passes, desc="passes", unit="pass") as bar:
         measured = model.measure(texts, bar)
-    name = arguments.name or pathlib.PurePath(arguments.model).name
-    profile = Profile(model, name, measured)
+    made = profile or Profile.of_passes(model, name, measured)
     total = len(TABLE_SLOTS) * len(texts) * model.layers
-    with tqdm(total=total, desc="slots", unit="layer") as bar:
-        profile.choose_slots(measured, bar)
-    file = profile.file()
+    with tqdm(total=total, desc="losses", unit="layer") as bar:
+        made.add_losses(measured, bar)
+    if profile is None:
+        made.add_slots()
+    file = made.file()
     arguments.output.write_bytes(file)
     print(f"{arguments.output}: {len(file)} bytes, {kv.codecs.profile_shape(file)}")
     return 0

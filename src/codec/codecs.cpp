@@ -1,4 +1,5 @@
 #include "codec/builtin.hpp"
+#include "codec/slot_plan.hpp"
 
 namespace speckv {
 
@@ -16,7 +17,7 @@ const Codec* find_codec(std::string_view name) noexcept {
   for (const Codec* codec : builtin_codecs()) {
     if (codec->name() == name) return codec;
   }
-  return nullptr;
+  return targeted_hxp_codec(name);
 }
 
 const Codec* find_codec(CodecId id) noexcept {

@@ -3,11 +3,16 @@
 #include "codec/hxp.hpp"
 
 #include <cstring>
+#include <map>
 #include <memory>
 
+#include "cxlspeckv/guarded.hpp"
+
 #include "base/checksum.hpp"
+#include "base/mutex.hpp"
 #include "codec/kernels.hpp"
 #include "codec/number.hpp"
+#include "codec/slot_plan.hpp"
 
 namespace speckv {
 namespace {
@@ -16,9 +21,9 @@ constexpr std::uint64_t kCrcBytes = 4, kEntryUnit = 64;
 
 class Hxp final : public Codec {
  public:
-  // bytes: of 8192 values, on average over the model.
-  constexpr Hxp(CodecId id, std::string_view name, std::uint32_t bytes) noexcept
-      : id_(id), name_(name), bytes_(bytes) {}
+  constexpr Hxp(CodecId id, std::string_view name, const SlotTarget& target) noexcept
+      : id_(id), name_(name), target_(target) {}
+  const SlotTarget& target() const noexcept { return target_; }
 
   CodecId id() const noexcept override { return id_; }
   std::string_view name() const noexcept override { return name_; }
@@ -28,7 +33,9 @@ class Hxp final : public Codec {
            directory_bytes(layout) <= slot(layout, ModelProfile::kLeastSlot) / 4;
   }
   std::uint64_t max_layer_bytes(const BlockLayout& layout) const noexcept override {
-    return layer_units(layout) * slot(layout, ModelProfile::kMostSlot);
+    const bool one = target_.kind == SlotTarget::Kind::slot;
+    return layer_units(layout) *
+           slot(layout, one ? target_.value : ModelProfile::kMostSlot);
   }
 
   std::uint64_t directory_bytes(const BlockLayout& layout) const noexcept override {
@@ -96,15 +103,44 @@ class Hxp final : public Codec {
     return true;
   }
 
-  std::uint64_t unit_slot(const LayerContext& context, const ModelProfile* profile,
-                          std::uint64_t unit) const noexcept {
-    for (std::uint32_t i = 0; profile != nullptr && i < profile->shape().targets; ++i) {
-      if (profile->target(i) == bytes_)
-        return slot(context.layout,
-                    std::clamp(profile->slot(i, head(context, unit)),
-                               ModelProfile::kLeastSlot, ModelProfile::kMostSlot));
+  // The slots that a target has under the profile; nullptr where it needs none, or where
+  // there are no losses to go by. False: no memory.
+  bool plan(const ModelProfile* profile,
+            std::shared_ptr<const PlannedSlots>& planned) const noexcept {
+    if (target_.kind == SlotTarget::Kind::table ||
+        target_.kind == SlotTarget::Kind::slot || profile == nullptr ||
+        !has_losses(*profile))
+      return true;
+    return guarded([&] {
+             planned = plan_slots(*profile, target_);
+             return Code::ok;
+           }) == Code::ok;
+  }
+  // Of a unit, in bytes of 8192 values.
+  std::uint32_t size(const LayerContext& context, const ModelProfile* profile,
+                     const PlannedSlots* planned, std::uint64_t unit) const noexcept {
+    const BlockLayout& layout = context.layout;
+    if (planned != nullptr) return planned->slots[profile->index(head(context, unit))];
+    const std::uint64_t values =
+        std::uint64_t{layout.layers} * layer_units(layout) * layout.head_dim;
+    switch (target_.kind) {
+      case SlotTarget::Kind::bytes_per_token:
+        return static_cast<std::uint32_t>(
+            std::clamp<std::uint64_t>(std::uint64_t{target_.value} * 8192 / values,
+                                      ModelProfile::kLeastSlot, ModelProfile::kMostSlot));
+      case SlotTarget::Kind::loss:
+        return kUnknown;
+      case SlotTarget::Kind::slot:
+        return target_.value;
+      case SlotTarget::Kind::table:
+        break;
     }
-    return slot(context.layout, bytes_);
+    for (std::uint32_t i = 0; profile != nullptr && i < profile->shape().targets; ++i) {
+      if (profile->target(i) == target_.value)
+        return std::clamp(profile->slot(i, head(context, unit)), ModelProfile::kLeastSlot,
+                          ModelProfile::kMostSlot);
+    }
+    return target_.value;
   }
 
   bool write(const LayerContext& context, const ModelProfile* profile,
@@ -118,9 +154,11 @@ class Hxp final : public Codec {
   bool read(const LayerContext& context, const ModelProfile* profile, std::uint64_t unit,
             std::span<const Slot> slots, std::uint64_t stride) const noexcept;
 
+  static constexpr std::uint32_t kUnknown = 4096;  // where no loss is known
+
   CodecId id_;
   std::string_view name_;
-  std::uint32_t bytes_;
+  SlotTarget target_;
 };
 
 Result<std::size_t> Hxp::encode(const LayerContext& context, Bytes plain,
@@ -129,16 +167,16 @@ Result<std::size_t> Hxp::encode(const LayerContext& context, Bytes plain,
   ModelProfile model;
   const ModelProfile* const profile = usable(context, model) ? &model : nullptr;
   std::unique_ptr<hxp::Scratch, hxp::DeleteScratch> scratch;
-  if (profile != nullptr) {
-    scratch.reset(hxp::make_scratch());
-    if (scratch == nullptr) return Status{Code::no_space, "no memory"};
-  }
+  if (profile != nullptr) scratch.reset(hxp::make_scratch());
+  std::shared_ptr<const PlannedSlots> planned;
+  if (!plan(profile, planned) || (profile != nullptr && scratch == nullptr))
+    return Status{Code::no_space, "no memory"};
   const std::uint64_t units = layer_units(layout);
   std::uint64_t end = 0;
   std::memset(out.data(), 0, directory_bytes(layout));
   for (std::uint64_t u = 0; u < units; ++u) {
     const std::uint64_t first = u == 0 ? directory_bytes(layout) : end;
-    const std::uint64_t bytes = unit_slot(context, profile, u);
+    const std::uint64_t bytes = slot(layout, size(context, profile, planned.get(), u));
     end += bytes;
     store_le(out.data() + 2 * u, static_cast<std::uint16_t>(bytes / kEntryUnit));
     const MutableBytes unit = out.subspan(first, end - first);
@@ -235,13 +273,63 @@ Code Hxp::decode(const LayerContext& context, Bytes encoded,
   return sound ? Code::ok : Code::corrupted;
 }
 
+// Codecs of targets, made when they are first asked for. Never freed, like all codecs.
+class Targeted {
+ public:
+  const Codec* find(const SlotTarget& target) SPECKV_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    const auto found = all_.find(target);
+    if (found != all_.end()) return &found->second->codec;
+    if (all_.size() == kMost) return nullptr;
+    auto made = std::make_unique<Named>(target);
+    const Codec* const codec = &made->codec;
+    all_.emplace(target, std::move(made));
+    return codec;
+  }
+
+ private:
+  struct Named {
+    explicit Named(const SlotTarget& target)
+        : name(name_of(target)), codec(CodecId::hxp4096, name, target) {}
+    const std::string name;
+    const Hxp codec;
+  };
+  static constexpr std::size_t kMost = 65536;
+  Mutex mutex_;
+  std::map<SlotTarget, std::unique_ptr<Named>> all_ SPECKV_GUARDED_BY(mutex_);
+};
+
+Targeted& targeted() {
+  static Targeted& all = *new Targeted;  // for threads that outlive static objects
+  return all;
+}
+
+constexpr SlotTarget table(std::uint32_t bytes) noexcept {
+  return {SlotTarget::Kind::table, bytes};
+}
+
 }  // namespace
 
 std::span<const Codec* const> hxp_codecs() noexcept {
-  static const Hxp a(CodecId::hxp5120, "hxp5120", 5120),
-      b(CodecId::hxp4096, "hxp4096", 4096), c(CodecId::hxp3360, "hxp3360", 3360);
+  static const Hxp a(CodecId::hxp5120, "hxp5120", table(5120)),
+      b(CodecId::hxp4096, "hxp4096", table(4096)),
+      c(CodecId::hxp3360, "hxp3360", table(3360));
   static const Codec* const all[] = {&a, &b, &c};
   return all;
+}
+
+const Codec* targeted_hxp_codec(std::string_view name) noexcept {
+  const Codec* codec = nullptr;
+  (void)guarded([&] {
+    if (const auto target = parse_slot_target(name)) codec = targeted().find(*target);
+    return Code::ok;
+  });
+  return codec;
+}
+
+const SlotTarget* slot_target_of(const Codec& codec) noexcept {
+  const auto* const hxp = dynamic_cast<const Hxp*>(&codec);
+  return hxp == nullptr ? nullptr : &hxp->target();
 }
 
 }  // namespace speckv

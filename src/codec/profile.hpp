@@ -19,7 +19,10 @@ namespace speckv {
 class ModelProfile {
  public:
   static constexpr std::uint64_t kHead = 64;
-  static constexpr std::uint32_t kVersion = 1, kMostTargets = 8, kSizes = 4;
+  // Version 2 has losses, behind what is version 1.
+  static constexpr std::uint32_t kVersion = 1, kVersionLosses = 2, kMostTargets = 8,
+                                 kSizes = 4;
+  static constexpr std::uint32_t kLeastLossSizes = 2, kMostLossSizes = 16;
   // Of slots: bytes of 8192 values.
   static constexpr std::uint32_t kLeastSlot = 2048, kMostSlot = 7680, kSlotStep = 128;
 
@@ -27,8 +30,9 @@ class ModelProfile {
   bool open(Bytes file) noexcept;
 
   const ProfileShape& shape() const noexcept { return shape_; }
-  // Of everything behind the header.
+  // Of what blocks are bound to: everything behind the header but the losses.
   std::uint32_t checksum() const noexcept { return checksum_; }
+  std::uint32_t losses_checksum() const noexcept { return losses_checksum_; }
   bool fits(const BlockLayout& layout) const noexcept {
     return layout.layers == shape_.layers && layout.kv_heads == shape_.kv_heads &&
            layout.head_dim == shape_.head_dim && layout.kind != BlockLayout::Kind::latent;
@@ -40,6 +44,14 @@ class ModelProfile {
     bool value;
     std::uint32_t head;
   };
+  // Its place in tables [layer][K, V][head], which have `heads()` numbers.
+  std::uint64_t index(const Head& head) const noexcept {
+    return (std::uint64_t{head.layer} * 2 + (head.value ? 1 : 0)) * shape_.kv_heads +
+           head.head;
+  }
+  std::uint64_t heads() const noexcept {
+    return std::uint64_t{shape_.layers} * 2 * shape_.kv_heads;
+  }
   std::uint32_t frequency(std::uint32_t pair) const noexcept {
     return at<std::uint32_t>(ProfilePart::frequencies, pair);
   }
@@ -47,9 +59,10 @@ class ModelProfile {
     return at<std::uint16_t>(ProfilePart::targets, i);
   }
   std::uint32_t slot(std::uint32_t target, const Head& head) const noexcept {
-    return at<std::uint16_t>(
-        ProfilePart::slots,
-        std::uint64_t{target} * shape_.layers * 2 * shape_.kv_heads + index(head));
+    return slot(target, index(head));
+  }
+  std::uint32_t slot(std::uint32_t target, std::uint64_t index) const noexcept {
+    return at<std::uint16_t>(ProfilePart::slots, target * heads() + index);
   }
   // Sixteenths of an octave.
   std::int32_t step(const Head& head, std::uint32_t c) const noexcept {
@@ -66,13 +79,16 @@ class ModelProfile {
     return at<std::int16_t>(ProfilePart::weights,
                             index(head) * (kSizes + 2 * shape_.head_dim) + i);
   }
+  std::uint32_t size(std::uint32_t i) const noexcept {
+    return at<std::uint16_t>(ProfilePart::sizes, i);
+  }
+  // At slots of size(i), of a head by its index(): 256ths of an octave over KIVI-4's.
+  std::int32_t loss(std::uint64_t index, std::uint32_t i) const noexcept {
+    return at<std::int16_t>(ProfilePart::losses, index * shape_.sizes + i);
+  }
 
  private:
   friend struct ProfileFile;
-  std::uint64_t index(const Head& head) const noexcept {
-    return (std::uint64_t{head.layer} * 2 + (head.value ? 1 : 0)) * shape_.kv_heads +
-           head.head;
-  }
   template <class T>
   T at(ProfilePart part, std::uint64_t i) const noexcept {
     return load_le<T>(file_.data() + first_[static_cast<std::size_t>(part)] +
@@ -81,7 +97,7 @@ class ModelProfile {
 
   Bytes file_{};
   ProfileShape shape_{};
-  std::uint32_t checksum_ = 0;
+  std::uint32_t checksum_ = 0, losses_checksum_ = 0;
   std::array<std::uint64_t, kProfileParts + 1> first_{};  // of each part; and the end
 };
 

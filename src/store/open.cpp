@@ -44,11 +44,18 @@ Status check(const StoreOptions& options) {
       return {Code::invalid_argument,
               "tier " + tier.name + ": capacity is more than its device has"};
     }
+    const auto can = [&](const Codec& codec) {
+      return check_profile_for(codec, options.profile, options.layouts);
+    };
+    if (tier.codec != nullptr) {
+      if (Status ready = can(*tier.codec); !ready.ok()) return ready;
+    }
     for (const CodecChoice& choice : tier.per_layer) {
       if (choice.codec == nullptr) {
         return {Code::invalid_argument,
                 "tier " + tier.name + ": a layer choice has no codec"};
       }
+      if (Status ready = can(*choice.codec); !ready.ok()) return ready;
       if (!any_has(options.layouts, choice.layers)) return no_such_layers();
     }
     if (!options.index.bytes.empty() && !tier.device->info().shared) {

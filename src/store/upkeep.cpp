@@ -2,6 +2,7 @@
 #include <string>
 
 #include "cxlspeckv/guarded.hpp"
+#include "cxlspeckv/profile.hpp"
 
 #include "store/impl.hpp"
 
@@ -61,6 +62,8 @@ Status BlockStore::set_codec(std::size_t tier, const Codec& codec, LayerRange la
   return guarded([&]() -> Status {
     if (tier >= impl_->tiers.size()) return {Code::not_found, "no such tier"};
     if (!any_has(layouts(), layers)) return no_such_layers();
+    const Bytes profile = impl_->services.profile;
+    if (Status can = check_profile_for(codec, profile, layouts()); !can.ok()) return can;
     impl_->tiers[tier]->set_codec(codec, layers);
     return {};
   });

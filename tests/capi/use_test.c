@@ -303,6 +303,9 @@ static void tiers_have_names_codecs_and_numbers(void) {
   CHECK(blocks >= 0 && stats.capacity == 4U << 20 && stats.fenced == 0);
   EXPECT(SPECKV_STATUS_NOT_FOUND, speckv_store_stats(store, 2, &stats));
   OK(speckv_store_set_codec(store, 1, "int8_delta_rle", 0, 0));
+  OK(speckv_store_set_codec(store, 1, "hxp?bytes_per_token=100", 0, 0));
+  EXPECT(SPECKV_STATUS_INVALID_ARGUMENT,
+         speckv_store_set_codec(store, 1, "hxp?loss=0.36", 0, 0)); /* no profile */
   EXPECT(SPECKV_STATUS_NOT_FOUND, speckv_store_set_codec(store, 1, "zip", 0, 0));
   EXPECT(SPECKV_STATUS_NOT_FOUND, speckv_store_set_codec(store, 2, "raw", 0, 0));
   EXPECT(SPECKV_STATUS_INVALID_ARGUMENT,

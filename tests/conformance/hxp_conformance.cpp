@@ -114,6 +114,72 @@ TEST_P(HxpConformance, slots_are_those_of_the_profile) {
   EXPECT_EQ(end, encoded.size());
 }
 
+// What is written for a budget is an hxp4096 layer like any other to whoever reads it.
+TEST_P(HxpConformance, slots_for_a_target_are_those_of_its_plan) {
+  const Block plain = make_layer(Fill::normal, 49);
+  const std::uint64_t values = std::uint64_t{layout().tokens} * layout().head_dim;
+  const std::uint64_t token = 2ULL * layout().layers * layout().kv_heads *
+                              layout().head_dim;  // values of all its heads
+  const std::string names[] = {
+      "hxp?slot=3456", "hxp?loss=2",
+      "hxp?bytes_per_token=" + std::to_string(token * 3500 / 8192),
+      "hxp?bytes_per_token=" + std::to_string(token * 5000 / 8192)};
+  for (const std::string& name : names) {
+    SCOPED_TRACE(name);
+    const Codec& codec = *find_codec(name);
+    const auto plan = profile_plan(profile_, name);
+    ASSERT_TRUE(plan.ok()) << plan.error().message();
+    const Block encoded = encode(codec, context(), plain);
+    const Bytes directory = Bytes(encoded).first(codec_.directory_bytes(layout()));
+    const std::size_t units = layer_units(layout());
+    std::uint64_t end = 0;
+    for (std::size_t u = 0; u < units; ++u) {
+      const std::uint64_t slot =
+          values * plan->slots[(layout().layers - 1) * units + u] / 8192 / 64 * 64;
+      const auto found = codec_.unit_at(layout(), directory, u);
+      ASSERT_TRUE(found.ok());
+      end += slot;
+      EXPECT_EQ((*found).first + (*found).bytes, end);
+    }
+    EXPECT_EQ(end, encoded.size());
+    Block back;
+    ASSERT_EQ(decode(*find_codec(codec.id()), context(), encoded, back), Code::ok);
+    if (values >= 4096) {
+      EXPECT_LT(share_of_error(plain, back), 0.2);
+    }
+    EXPECT_EQ(encode(codec, context(), plain), encoded) << "the same bytes once more";
+  }
+}
+
+TEST_P(HxpConformance, any_losses_behind_a_right_header_are_safe) {
+  const Block plain = make_layer(Fill::normal, 50);
+  ModelProfile profile;
+  ASSERT_TRUE(profile.open(profile_));
+  // Sizes take 64 bytes at the end of the file, before the losses.
+  const std::size_t losses =
+      (profile.heads() * 2 * profile.shape().sizes + 63) / 64 * 64 + 64;
+  std::mt19937 random(6);
+  for (int i = 0; i < 8; ++i) {
+    Block noise = profile_;
+    for (std::size_t at = noise.size() - losses; at < noise.size(); ++at)
+      noise[at] = static_cast<std::byte>(i == 0 ? 0 : random());
+    // Plans are remembered by the header: it is another one for each.
+    store_le(noise.data() + 60, static_cast<std::uint32_t>(random()));
+    store_le(noise.data() + 12, std::uint32_t{0});
+    store_le(noise.data() + 12, crc32c(0, Bytes(noise).first(64)));
+    LayerContext other = context();
+    other.profile = noise;
+    for (const char* name : {"hxp?loss=0.36", "hxp?bytes_per_token=700"}) {
+      const Codec& codec = *find_codec(name);
+      Block out(codec.max_layer_bytes(layout())), back;
+      const auto used = codec.encode(other, plain, out);
+      if (!used) continue;
+      out.resize(*used);
+      EXPECT_EQ(decode(codec, other, out, back), Code::ok);
+    }
+  }
+}
+
 TEST_P(HxpConformance, a_unit_read_alone_is_that_of_the_layer) {
   const Block encoded = encode(codec_, context(), make_layer(Fill::normal, 43));
   Block whole;

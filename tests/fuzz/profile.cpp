@@ -1,4 +1,5 @@
-// Any profile: refused with a sentence, or one whose every number can be read. The first
+// Any profile: refused with a sentence, or one whose every number can be read, and whose
+// losses make slots that codecs have. The first
 // byte says what follows: a file as it is, or changes to a good one, whose checksums are
 // then made right, or changes to a layer that was coded under a good one (by hxp), whose
 // units' checksums are: 4 bytes say where, 4 what is there.
@@ -9,6 +10,7 @@
 
 #include "base/checksum.hpp"
 #include "codec/builtin.hpp"
+#include "codec/slot_plan.hpp"
 #include "support/blocks.hpp"
 #include "support/profiles.hpp"
 
@@ -34,10 +36,28 @@ void change(std::vector<std::byte>& file, Bytes changes) {
 
 std::vector<std::byte> changed(std::vector<std::byte> file, Bytes changes) {
   change(file, changes);
-  store_le(file.data() + 24, crc32c(0, Bytes(file).subspan(ModelProfile::kHead)));
-  store_le(file.data() + 12, std::uint32_t{0});
-  store_le(file.data() + 12, crc32c(0, Bytes(file).first(ModelProfile::kHead)));
+  test::seal_profile(file);
   return file;
+}
+
+// Whatever the losses are, slots are a codec's, and within what was asked for.
+void allocate(const ModelProfile& profile) {
+  const auto bytes =
+      static_cast<std::uint32_t>(profile.heads() * profile.shape().head_dim / 2);
+  for (const SlotTarget target : {SlotTarget{SlotTarget::Kind::bytes_per_token, bytes},
+                                  SlotTarget{SlotTarget::Kind::loss, 360'000}}) {
+    const auto plan = plan_slots(profile, target);
+    require(plan->slots.size() == profile.heads());
+    std::uint64_t sum = 0;
+    for (const std::uint16_t slot : plan->slots) {
+      require(slot >= ModelProfile::kLeastSlot && slot <= ModelProfile::kMostSlot &&
+              slot % ModelProfile::kSlotStep == 0);
+      sum += slot;
+    }
+    require(sum == plan->bytes);
+    if (target.kind == SlotTarget::Kind::bytes_per_token)
+      require(sum <= 4096 * profile.heads());
+  }
 }
 
 void check(Bytes file) {
@@ -60,7 +80,13 @@ void check(Bytes file) {
     sum += profile.frequency(i);
   for (std::uint32_t i = 0; i < s.targets; ++i)
     sum += profile.target(i) + profile.slot(i, last);
+  for (std::uint32_t i = 0; i < s.sizes; ++i) {
+    sum += profile.size(i);
+    sum += profile.loss(profile.heads() - 1, i);
+  }
   require(sum >= INT32_MIN);
+  if (has_losses(profile)) allocate(profile);
+  require(!read || has_losses(profile) == (s.sizes != 0));
 }
 
 void decode(const std::vector<std::byte>& profile, Bytes changes) {

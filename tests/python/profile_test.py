@@ -1,7 +1,5 @@
 """Profiles of models: made, told, refused, and what `python -m cxlspeckv profile` computes."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -12,11 +10,15 @@ LAYERS, HEADS, DIM = 2, 1, 64
 LAYOUT = kv.BlockLayout(layers=LAYERS, kv_heads=HEADS, head_dim=DIM, tokens=64, dtype="f16")
 
 
-def profile(means=0.0, slot=4096):
+def profile(means=0.0, slot=4096, losses=True):
     count = LAYERS * 2 * HEADS
+    sizes = np.array([2048, 4096, 7168], "<u2")
+    # Of the first layer's K eight times as much as of anything else.
+    logs = -256 * (sizes / 512 - 6) + 768 * (np.arange(count) == 0)[:, None]
     parts = (np.zeros(32, "<u4"), np.array([4096], "<u2"), np.full(count, slot, "<u2"),
              np.zeros(count * DIM, np.int8), np.full(count * DIM, means, "<f2"),
-             np.zeros(count * 4, np.int8), np.zeros(count * (4 + 2 * DIM), "<i2"))
+             np.zeros(count * 4, np.int8), np.zeros(count * (4 + 2 * DIM), "<i2"),
+             *((sizes, logs.astype("<i2")) if losses else ()))
     return _core.write_profile(LAYERS, HEADS, DIM, 10000, "a model", b"a tokenizer",
                                [part.tobytes() for part in parts])
 
@@ -24,7 +26,8 @@ def profile(means=0.0, slot=4096):
 def test_a_profile_tells_its_model():
     shape = codecs.profile_shape(profile())
     assert shape == {"layers": LAYERS, "kv_heads": HEADS, "head_dim": DIM, "pairs": 32, "targets": 1,
-                     "rope_base": 10000, "model": codecs.profile_model("a model", b"a tokenizer")}
+                     "rope_base": 10000, "sizes": 3,
+                     "model": codecs.profile_model("a model", b"a tokenizer")}
 
 
 def test_what_is_damaged_or_of_another_model_is_refused():
@@ -59,19 +62,61 @@ def test_means_of_the_profile_save_what_they_take():
         codecs.decode("hxp4096", LAYOUT, coded, first_position=65, profile=known["profile"])
 
 
-def test_slots_are_where_they_help_most():
-    random = np.random.default_rng(2)
-    slots = np.array(calibrate.TABLE_SLOTS, float)
-    weight, slope = np.exp(random.normal(size=(3, 1))), random.uniform(0.5, 1.5, (3, 1))
-    tables = weight * np.exp2(-slope * slots / 512)
-    found = calibrate.allocate(tables, 4096)
-    assert found.mean() <= 4096 and set(found) <= set(calibrate.GRID)
+def test_a_plan_spends_where_it_helps_most():
+    file = profile()
+    values = LAYERS * 2 * HEADS * DIM
+    plan = codecs.profile_plan(file, f"hxp?bytes_per_token={values // 2}")
+    uniform = codecs.profile_plan(file, "hxp?slot=4096")
+    assert plan.bytes_per_token == uniform.bytes_per_token == values / 2
+    assert (uniform.slots == 4096).all() and uniform.slots.shape == (LAYERS, 2, HEADS)
+    assert plan.slots[0, 0, 0] == 4096 + 1152 and set(plan.slots.ravel()[1:]) == {3712}
+    assert plan.loss < uniform.loss
+    assert uniform.loss == pytest.approx(2**-2 * (3 + 8), rel=1e-4)
+    cheap = codecs.profile_plan(file, f"hxp?loss={plan.loss + 1e-6:.6f}")
+    assert (cheap.slots == plan.slots).all()
+    assert codecs.profile_plan(file, "hxp4096").slots.tolist() == uniform.slots.tolist()
+    with pytest.raises(kv.NotFound):
+        codecs.profile_plan(file, "hx4096")
+    with pytest.raises(kv.InvalidArgument):
+        codecs.profile_plan(file, "hxp?bytes_per_token=1")
+    with pytest.raises(kv.Unsupported):
+        codecs.profile_plan(profile(losses=False), "hxp4096")
 
-    def loss(choice):
-        return sum(np.exp(np.interp(x, slots, np.log(t))) for x, t in zip(choice, tables, strict=True))
 
-    best = min(loss(c) for c in itertools.product(calibrate.GRID, repeat=3) if sum(c) <= 3 * 4096)
-    assert loss(found) <= 1.1 * best
+def test_a_target_is_a_codec():
+    values = np.random.default_rng(1).normal(size=codecs.layer_shape(LAYOUT)).astype("f2")
+    known = {"first_position": 64, "profile": profile()}
+    lost = []
+    for loss in (8, 1):
+        coded = codecs.encode(f"hxp?loss={loss}", LAYOUT, values, **known)
+        back = codecs.decode("hxp4096", LAYOUT, coded, **known)
+        lost.append(float(((back.astype(float) - values) ** 2).sum()))
+    assert lost[1] < lost[0]
+    with pytest.raises(kv.InvalidArgument, match="losses"):
+        codecs.encode("hxp?loss=1", LAYOUT, values, first_position=64,
+                      profile=profile(losses=False))
+    with kv.BlockStore([LAYOUT], [{"uri": "dram:1M", "codec": "hxp?loss=8"}],
+                       profile=profile()) as store:
+        store.set_codec(0, "hxp?loss=1")
+        with pytest.raises(kv.InvalidArgument, match="at least"):
+            store.set_codec(0, "hxp?loss=0.000001")
+
+
+def test_losses_are_shares_of_the_yardsticks():
+    tables = np.array([[[4.0, 1.0]], [[1.0, 0.5]]])  # two ways, one head, two slots
+    logs = calibrate.logs_over(tables, np.array([2.0, 1.0]))
+    assert np.allclose(np.exp2(logs / 256), [[1.5, 0.5]], rtol=0.002)
+    assert calibrate.logs_over(tables * 0, np.array([2.0, 1.0])).max() < -25000
+
+
+def test_kivi_is_off_by_half_a_step_at_most():
+    values = np.random.default_rng(6).normal(size=(2, 64, 64)).astype(np.float16)
+    for axis in (1, 2):
+        squares = np.moveaxis(calibrate.kivi4(values, axis), axis, -1).reshape(2, 64, 2, 32)
+        cut = np.moveaxis(values.astype(float), axis, -1).reshape(2, 64, 2, 32)
+        step = (cut.max(-1) - cut.min(-1)) / 15
+        assert (squares.max(-1) <= (0.51 * step) ** 2).all()
+        assert squares.mean() == pytest.approx((step**2).mean() / 12, rel=0.15)
 
 
 def test_keys_are_turned_back():

@@ -2,8 +2,8 @@
 """What a language model loses to coded keys and values: quality_bench.py BUILD [--json FILE] [WORD...]
 
 Every token and layer is coded inside the forward pass, but the first four tokens and the last open
-block. A word is a model (small, small_llama, small_qwen, smollm2), a coder's name, a protocol (A, B),
-a document, or a number of documents; all by default. Losses are Kullback-Leibler divergences in nats a token
+block. A word is a model (small, small_llama, small_qwen, smollm2), a coder's name (also "hxp?loss=0.36" and
+its like), a protocol (A, B), a document, or a number of documents; all by default. Losses are Kullback-Leibler divergences in nats a token
 against the same model with float16 keys and values; ratios of losses are paired by document, with
 95 % intervals by Student's t. docs/codecs.md has the results.
 """
@@ -21,6 +21,7 @@ TOOL = ROOT / "python" / "tools" / "vllm_engine.py"
 TOKENS = {"small": 1000, "smollm2": 1540}
 SHIPPED = ("int8", "kvq4", "rt44", "rt43", "rt33", "rt32", "hx5120", "hx4608", "hx4096", "hx3584", "hx3072",
            "hxp5120", "hxp4096", "hxp3360")
+TARGET = "hxp?"  # how the names of codecs for a target begin
 YARDSTICK = "kivi4_g32"
 MODELS = ("small", "small_llama", "small_qwen", "smollm2")
 STUDENT = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]  # 95 %, by degrees of freedom
@@ -114,11 +115,14 @@ def run(words, out):
 
     torch.set_num_threads(min(2, os.cpu_count() or 1))
     torch.set_grad_enabled(False)
+    targets = [word for word in words if word.startswith(TARGET)]
     known = {c.name: c for c in [*map(coding.Shipped, SHIPPED), *coding.baselines()]}
+    named = [known[word] for word in words if word in known]
+    named += map(coding.Shipped, targets)
     counts = [int(word) for word in words if word.isdigit()]
     texts = [(name, text) for name, text in documents() if name in words] or list(documents())
     texts = texts[: counts[0]] if counts else texts
-    named = [known[word] for word in words if word in known] or list(known.values())
+    named = named or list(known.values())
     protocols = [word for word in words if word in ("A", "B")] or ["A", "B"]
     rows = []
 
@@ -148,7 +152,8 @@ def main(build, *words):
     out = words.pop(words.index("--json") + 1) if "--json" in words else None
     words = [word for word in words if word != "--json"]
     names = {*MODELS, *SHIPPED, *(name for name, _ in documents()), "A", "B", "kivi4_g32", "kivi2_g32", "nvfp4", "turboquant_like"}
-    if unknown := [word for word in words if word not in names and not word.isdigit()]:
+    if unknown := [word for word in words
+                   if word not in names and not word.isdigit() and not word.startswith(TARGET)]:
         print(f"no such word: {unknown[0]}; there are: {' '.join(sorted(names))}", file=sys.stderr)
         return 2
     if build == "--inside":
