@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include "cxlspeckv/codec.hpp"
+#include "cxlspeckv/kvq4_planes.hpp"
 #include "cxlspeckv/profile.hpp"
 
 #include "bindings.hpp"
@@ -73,6 +74,35 @@ py::array decode(const std::string& name, const BlockLayout& layout,
   const Code code = unlocked([&] { return codec.decode(context, in, out); });
   if (code != Code::ok)
     raise(code, "codec \"" + name + "\": " + std::string(to_string(code)));
+  return plain;
+}
+
+void check_planes(const BlockLayout& layout, Code code) {
+  if (code == Code::unsupported) raise(code, "codec \"kvq4\" cannot take this layout");
+  if (code == Code::invalid_argument)
+    raise(code, "a layer has " + std::to_string(layout.layer_bytes()) + " bytes");
+  if (code != Code::ok) raise(code, "planes: " + std::string(to_string(code)));
+}
+
+py::bytes encode_second(const BlockLayout& layout, const py::buffer& plain,
+                        const py::buffer& first) {
+  const py::buffer_info from = plain.request(), kvq4 = first.request();
+  const Bytes in = bytes_of_buffer(from), plane = bytes_of_buffer(kvq4);
+  std::vector<std::byte> out(second_plane_bytes(layout));
+  check_planes(layout,
+               unlocked([&] { return encode_second_plane(layout, in, plane, out); }));
+  return {reinterpret_cast<const char*>(out.data()), out.size()};
+}
+
+py::array decode_both(const BlockLayout& layout, const py::buffer& first,
+                      const py::buffer& second) {
+  const py::buffer_info one = first.request(), two = second.request();
+  const Bytes coarse = bytes_of_buffer(one), rest = bytes_of_buffer(two);
+  py::array plain = array_of(layout, layer_shape(layout), nullptr, {});
+  const MutableBytes out(static_cast<std::byte*>(plain.mutable_data()),
+                         layout.layer_bytes());
+  check_planes(layout,
+               unlocked([&] { return decode_planes(layout, coarse, rest, out); }));
   return plain;
 }
 
@@ -184,6 +214,8 @@ void bind_codecs(py::module_& module) {
   });
   module.def("encode", &encode);
   module.def("decode", &decode);
+  module.def("encode_second_plane", &encode_second);
+  module.def("decode_planes", &decode_both);
 }
 
 }  // namespace speckv::python

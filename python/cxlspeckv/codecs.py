@@ -114,3 +114,29 @@ def decode(
     Safe on any bytes: raises `Corrupted` rather than guess.
     """
     return _core.decode(codec, layout, encoded, layer, first_position, profile)
+
+
+def encode_second_plane(
+    layout: BlockLayout,
+    plain: npt.NDArray[np.generic],
+    first: npt.NDArray[np.uint8] | bytes,
+) -> npt.NDArray[np.uint8]:
+    """Return what `first`, the layer that codec `kvq4` made of `plain`, leaves of the values.
+
+    Four bits more a value, as in QuantSpec: a draft decodes `first` alone, whoever verifies decodes
+    both by `decode_planes`. Raises `Unsupported` (a layout that kvq4 does not take), `Corrupted`
+    (`first` is not what kvq4 writes), `InvalidArgument` (not a layer). Any thread.
+    """
+    return np.frombuffer(_core.encode_second_plane(layout, plain, first), np.uint8)
+
+
+def decode_planes(
+    layout: BlockLayout,
+    first: npt.NDArray[np.uint8] | bytes,
+    second: npt.NDArray[np.uint8] | bytes,
+) -> npt.NDArray[np.generic]:
+    """Decode both planes into a new array of `layer_shape(layout)` and `dtype_of(layout)`.
+
+    Safe on any bytes: raises `Corrupted` rather than guess. Any thread.
+    """
+    return _core.decode_planes(layout, first, second)

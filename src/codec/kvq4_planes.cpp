@@ -1,5 +1,5 @@
 // Whole numbers throughout: a sixteenth of a step has more bits than a float's product.
-#include "codec/kvq4_planes.hpp"
+#include "cxlspeckv/kvq4_planes.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -30,6 +30,10 @@ struct Unit {
     return keys ? c : t * std::uint64_t{shape.channels / shape.group} + c / shape.group;
   }
 };
+
+bool takes(const BlockLayout& layout) noexcept {
+  return layout.kv_heads >= 1 && layout.head_dim >= 1 && kvq4_codec().supports(layout);
+}
 
 // Calls visit(unit) for each, until one is not ok.
 template <class Visit>
@@ -130,11 +134,13 @@ void decode(const Unit& unit, const std::byte* first, const std::byte* second,
 }  // namespace
 
 std::uint64_t second_plane_bytes(const BlockLayout& layout) noexcept {
+  if (!takes(layout)) return 0;
   return layer_units(layout) * padded(kvq4_shape(layout).nibbles());
 }
 
 Code encode_second_plane(const BlockLayout& layout, Bytes plain, Bytes first,
                          MutableBytes second) noexcept {
+  if (!takes(layout)) return Code::unsupported;
   if (plain.size() != layout.layer_bytes() || second.size() != second_plane_bytes(layout))
     return Code::invalid_argument;
   if (first.size() != first_plane_bytes(layout)) return Code::corrupted;
@@ -149,6 +155,8 @@ Code encode_second_plane(const BlockLayout& layout, Bytes plain, Bytes first,
 
 Code decode_planes(const BlockLayout& layout, Bytes first, Bytes second,
                    MutableBytes plain) noexcept {
+  if (!takes(layout)) return Code::unsupported;
+  if (plain.size() != layout.layer_bytes()) return Code::invalid_argument;
   if (first.size() != first_plane_bytes(layout) ||
       second.size() != second_plane_bytes(layout))
     return Code::corrupted;

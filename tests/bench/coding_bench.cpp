@@ -24,6 +24,7 @@
 #include "bench/report.hpp"
 #include "codec/kernels.hpp"
 #include "support/blocks.hpp"
+#include "support/profiles.hpp"
 
 namespace speckv::bench {
 namespace {
@@ -56,6 +57,7 @@ class Bench {
         layout_(layout_of(dtype)),
         size_(layout_.layer_bytes()),
         slot_(codec.max_layer_bytes(layout_)),
+        profile_(test::random_profile(layout_, 1)),
         from_(from),
         to_(to),
         encoded_(searches ? kDistinct : kSide / size_),
@@ -63,7 +65,10 @@ class Bench {
         used_(kSide / size_) {
     for (std::size_t i = 0; i < blocks(); ++i) {
       if (i < kDistinct) {
-        const auto plain = test::make_block(layout_, test::Fill::offset, i);
+        // Means are what a profile of the model would tell; this one is of none.
+        const bool means = !codec.name().starts_with("hxp");
+        const auto plain =
+            test::make_block(layout_, means ? test::Fill::offset : test::Fill::normal, i);
         std::memcpy(from_.data() + i * size_, plain.data(), size_);
       } else {
         std::memcpy(from_.data() + i * size_, from_.data() + i % kDistinct * size_,
@@ -83,7 +88,7 @@ class Bench {
     const double seconds = seconds_of([&] {
       for (std::size_t i = 0; i < encoded_; ++i) {
         const auto used =
-            codec_.encode({layout_}, from_.subspan(i * size_, size_), slot(i));
+            codec_.encode(context(i), from_.subspan(i * size_, size_), slot(i));
         if (!used) give_up();
         used_[i] = *used;
       }
@@ -97,12 +102,12 @@ class Bench {
     }
   }
   double decode() {
-    LayerContext context{layout_};
-    context.stream = true;
     return seconds_of([&] {
       for (std::size_t i = 0; i < blocks(); ++i) {
-        if (codec_.decode(context, slot(i).first(used_[i]),
-                          to_.subspan(i * size_, size_)) != Code::ok)
+        LayerContext at = context(i);
+        at.stream = true;
+        if (codec_.decode(at, slot(i).first(used_[i]), to_.subspan(i * size_, size_)) !=
+            Code::ok)
           give_up();
       }
     });
@@ -111,6 +116,11 @@ class Bench {
  private:
   static constexpr std::size_t kDistinct = 64;
   std::size_t blocks() const { return kSide / size_; }
+  // For hxp; all others ask for nothing but the layout. Copies stand where they stood.
+  LayerContext context(std::size_t i) const {
+    const auto position = static_cast<std::uint32_t>(i % encoded_ * layout_.tokens);
+    return {layout_, 0, position, profile_};
+  }
   MutableBytes slot(std::size_t i) const {
     return coded_.memory.subspan(i * slot_, slot_);
   }
@@ -122,6 +132,7 @@ class Bench {
   const Codec& codec_;
   const BlockLayout layout_;
   const std::size_t size_, slot_;
+  const std::vector<std::byte> profile_;
   MutableBytes from_, to_;
   const std::size_t encoded_;  // blocks that encode() encodes
   Side coded_;
@@ -246,11 +257,9 @@ int main(int argc, char** argv) {
   Report report(argc, argv);
   Side from(kSide), to(kSide);
   std::printf("kernel: %s\n", std::string(codec_kernel().name).c_str());
-  const std::pair<const char*, bool> kCodecs[] = {{"kvq4", false},
-                                                  {"int8", false},
-                                                  {"rt43", true},
-                                                  {"hx4096", true},
-                                                  {"lossless", true}};
+  const std::pair<const char*, bool> kCodecs[] = {{"kvq4", false},   {"int8", false},
+                                                  {"rt43", true},    {"hx4096", true},
+                                                  {"hxp4096", true}, {"lossless", true}};
   for (const auto& [name, searches] : kCodecs) {
     for (const DType dtype : {DType::f16, DType::bf16}) {
       Bench bench(*find_codec(name), dtype, searches, from.memory, to.memory);

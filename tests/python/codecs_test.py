@@ -152,3 +152,24 @@ def test_no_packed_address_has_more_bits():
     for bad in (1 << 89, -1, 1 << 128):
         with pytest.raises(kv.InvalidArgument):
             kv.Address.unpack(bad)
+
+
+def test_a_second_plane_makes_kvq4_finer():
+    layout = kv.BlockLayout(layers=1, kv_heads=2, head_dim=64, tokens=32, dtype="f16")
+    plain = np.random.default_rng(8).normal(size=codecs.layer_shape(layout)).astype("f2")
+    first = codecs.encode("kvq4", layout, plain)
+    second = codecs.encode_second_plane(layout, plain, first)
+    assert second.nbytes == plain.size // 2
+    lost = [float(((back.astype(float) - plain) ** 2).sum())
+            for back in (codecs.decode("kvq4", layout, first),
+                         codecs.decode_planes(layout, first, second))]
+    assert lost[1] < lost[0] / 150
+    with pytest.raises(kv.Corrupted):
+        codecs.decode_planes(layout, first, second[:-1])
+    with pytest.raises(kv.Corrupted):
+        codecs.encode_second_plane(layout, plain, first[:-1])
+    with pytest.raises(kv.InvalidArgument):
+        codecs.encode_second_plane(layout, plain[:1], first)
+    wide = kv.BlockLayout(layers=1, kv_heads=2, head_dim=64, tokens=32, dtype="f32")
+    with pytest.raises(kv.Unsupported):
+        codecs.decode_planes(wide, first, second)

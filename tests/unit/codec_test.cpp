@@ -11,9 +11,10 @@
 
 #include <gtest/gtest.h>
 
+#include "cxlspeckv/kvq4_planes.hpp"
+
 #include "codec/builtin.hpp"
 #include "codec/frame.hpp"
-#include "codec/kvq4_planes.hpp"
 #include "codec/number.hpp"
 #include "support/blocks.hpp"
 
@@ -228,9 +229,8 @@ void expect_layer(const Vector& v) {
   if (v.codec == "kvq4_planes") return expect_planes(v);
   const Codec* codec = find_codec(v.codec);
   ASSERT_NE(codec, nullptr);
-  const auto profile = v.bytes.find("profile");
   LayerContext context{v.layout, v.layer, v.position};
-  if (profile != v.bytes.end()) context.profile = profile->second;
+  if (v.bytes.contains("profile")) context.profile = v.bytes.at("profile");
   Block out(codec->max_layer_bytes(v.layout));
   const auto used = codec->encode(context, v.bytes.at("plain"), out);
   ASSERT_TRUE(used.ok());

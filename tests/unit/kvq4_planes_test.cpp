@@ -1,4 +1,4 @@
-#include "codec/kvq4_planes.hpp"
+#include "cxlspeckv/kvq4_planes.hpp"
 
 #include <cmath>
 #include <random>
@@ -122,6 +122,7 @@ TEST_P(Kvq4Planes, what_no_encoder_writes_is_refused_or_harmless) {
       small(second.size() - 1);
   EXPECT_EQ(encode_second_plane(layout(), less, first, out), Code::invalid_argument);
   EXPECT_EQ(encode_second_plane(layout(), plain, first, small), Code::invalid_argument);
+  EXPECT_EQ(decode_planes(layout(), first, second, less), Code::invalid_argument);
   const std::uint64_t nibbles = std::uint64_t{layout().tokens} * layout().head_dim / 2;
   if (padded(nibbles) != nibbles) {
     Block bytes = second;
@@ -142,6 +143,18 @@ TEST_P(Kvq4Planes, what_no_encoder_writes_is_refused_or_harmless) {
     }
     (void)decode(a, b, back);
     (void)encode_second_plane(layout(), plain, a, out);
+  }
+}
+
+TEST(Kvq4PlanesOf, layouts_that_kvq4_does_not_take_are_refused) {
+  for (const BlockLayout& layout :
+       {BlockLayout{1, 1, 128, 64, DType::f32}, BlockLayout{1, 1, 24, 64, DType::f16},
+        BlockLayout{1, 1, 128, 8, DType::f16}, BlockLayout{1, 0, 128, 64, DType::f16},
+        BlockLayout{1, 1, 0, 64, DType::f16}}) {
+    Block plain(layout.layer_bytes()), none;
+    EXPECT_EQ(second_plane_bytes(layout), 0U);
+    EXPECT_EQ(encode_second_plane(layout, plain, none, none), Code::unsupported);
+    EXPECT_EQ(decode_planes(layout, none, none, plain), Code::unsupported);
   }
 }
 

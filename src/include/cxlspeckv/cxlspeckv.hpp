@@ -7,6 +7,7 @@
 #include "cxlspeckv/address.hpp"    // KvAddress: one token's K or V, packed
 #include "cxlspeckv/device.hpp"     // Device, Queue, Transfer: where bytes are put
 #include "cxlspeckv/codec.hpp"      // Codec: how they are written down
+#include "cxlspeckv/kvq4_planes.hpp" // kvq4's layer with a second plane: 8 bits
 #include "cxlspeckv/profile.hpp"    // ProfileShape: what a codec may know of a model
 #include "cxlspeckv/tier.hpp"       // Tier, Policy: a device, a codec, what it gives up
 #include "cxlspeckv/metrics.hpp"    // MetricSink, EventSink, Clock: what a store tells
