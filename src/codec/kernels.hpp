@@ -16,6 +16,7 @@
 #include "codec/hx.hpp"
 #include "codec/hxp.hpp"
 #include "codec/kvq4.hpp"
+#include "codec/kvq4_plane_loops.hpp"
 #include "codec/lossless.hpp"
 #include "codec/rt.hpp"
 
@@ -46,6 +47,7 @@ struct CodecLoops {
   const RtLoops* rt;
   const HxLoops* hx;
   const HxpLoops* hxp;
+  const PlaneLoops* planes;  // of kvq4
 };
 
 // Immutable.

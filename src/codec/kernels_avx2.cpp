@@ -259,7 +259,8 @@ constexpr CodecLoops kLoops{
     settle,
     kIsF16<F> ? &codec_detail::kRtAvx2F16 : &codec_detail::kRtAvx2Bf16,
     kIsF16<F> ? &codec_detail::kHxAvx2F16 : &codec_detail::kHxAvx2Bf16,
-    kIsF16<F> ? &codec_detail::kHxpAvx2F16 : &codec_detail::kHxpAvx2Bf16};
+    kIsF16<F> ? &codec_detail::kHxpAvx2F16 : &codec_detail::kHxpAvx2Bf16,
+    kIsF16<F> ? &codec_detail::kPlanesAvx2F16 : &codec_detail::kPlanesAvx2Bf16};
 
 bool usable() noexcept {
   return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0 &&

@@ -256,7 +256,8 @@ constexpr CodecLoops kLoops{
     settle,
     kIsF16<F> ? &codec_detail::kRtAvx512F16 : &codec_detail::kRtAvx512Bf16,
     kIsF16<F> ? &codec_detail::kHxAvx512F16 : &codec_detail::kHxAvx512Bf16,
-    kIsF16<F> ? &codec_detail::kHxpAvx512F16 : &codec_detail::kHxpAvx512Bf16};
+    kIsF16<F> ? &codec_detail::kHxpAvx512F16 : &codec_detail::kHxpAvx512Bf16,
+    kIsF16<F> ? &codec_detail::kPlanesAvx2F16 : &codec_detail::kPlanesAvx2Bf16};
 
 bool usable() noexcept {
   return __builtin_cpu_supports("avx512bw") != 0 &&

@@ -335,7 +335,8 @@ constexpr CodecLoops kLoops{
     settle,
     kIsF16<F> ? &codec_detail::kRtScalarF16 : &codec_detail::kRtScalarBf16,
     kIsF16<F> ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16,
-    kIsF16<F> ? &codec_detail::kHxpScalarF16 : &codec_detail::kHxpScalarBf16};
+    kIsF16<F> ? &codec_detail::kHxpScalarF16 : &codec_detail::kHxpScalarBf16,
+    kIsF16<F> ? &codec_detail::kPlanesScalarF16 : &codec_detail::kPlanesScalarBf16};
 
 bool always() noexcept {  // part of every 64-bit Arm
   return true;

@@ -205,7 +205,9 @@ constexpr CodecLoops kLoops{
     settle,
     F::kMantissa == 10 ? &codec_detail::kRtScalarF16 : &codec_detail::kRtScalarBf16,
     F::kMantissa == 10 ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16,
-    F::kMantissa == 10 ? &codec_detail::kHxpScalarF16 : &codec_detail::kHxpScalarBf16};
+    F::kMantissa == 10 ? &codec_detail::kHxpScalarF16 : &codec_detail::kHxpScalarBf16,
+    F::kMantissa == 10 ? &codec_detail::kPlanesScalarF16
+                       : &codec_detail::kPlanesScalarBf16};
 
 bool always() noexcept {
   return true;

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "codec/builtin.hpp"
+#include "codec/kernels.hpp"
 #include "codec/kvq4_group.hpp"
 #include "support/blocks.hpp"
 
@@ -43,6 +44,33 @@ class Kvq4Planes : public ::testing::TestWithParam<BlockLayout> {
   Code decode(const Block& first, const Block& second, Block& plain) const {
     plain.assign(layout().layer_bytes(), std::byte{0xAB});
     return decode_planes(layout(), first, second, plain);
+  }
+  // With scales and zeros of any size that a decoder takes.
+  Block any_first(const Block& sound, std::mt19937_64& random) const {
+    Block first = sound;
+    const std::uint32_t infinity = test::format_of(layout().dtype).infinity();
+    for_parameters(first, [&](std::uint64_t at) {
+      if (random() % 2 == 0) return;
+      kvq4::put(first.data() + at,
+                {static_cast<std::uint32_t>(1 + random() % (infinity - 1)),
+                 static_cast<std::int32_t>(random() % 16353) - 8176});
+    });
+    return first;
+  }
+  // Calls visit(where) for every group's parameters.
+  template <class Visit>
+  void for_parameters(const Block& first, Visit&& visit) const {
+    const std::uint32_t d = layout().head_dim, width = d <= 256 ? d : 64;
+    const std::uint64_t keys = layout().kind == Kind::latent ? 0 : layout().kv_heads;
+    std::uint64_t at = 0;
+    for (std::uint64_t u = 0; u < layer_units(layout()); ++u) {
+      const std::uint64_t groups =
+          u < keys ? d : std::uint64_t{layout().tokens} * (d / width);
+      for (std::uint64_t g = 0; g < groups; ++g)
+        visit(at + 4 * g);
+      at += padded(4 * groups) + padded(std::uint64_t{layout().tokens} * d / 2);
+    }
+    EXPECT_EQ(at, first.size());
   }
   double value(const Block& plain, std::uint64_t i) const {
     return test::value_of(layout().dtype, test::bits_at(plain, i));
@@ -143,6 +171,43 @@ TEST_P(Kvq4Planes, what_no_encoder_writes_is_refused_or_harmless) {
     }
     (void)decode(a, b, back);
     (void)encode_second_plane(layout(), plain, a, out);
+  }
+}
+
+// Against the definition, also of parameters and values that no encoder pairs.
+TEST_P(Kvq4Planes, every_instruction_set_gives_the_same_bits) {
+  std::mt19937_64 random(10);
+  for (int i = 0; i < 60; ++i) {
+    const Fill fill = test::kFills[static_cast<std::size_t>(i) % std::size(test::kFills)];
+    Block plain = test::make_block(layout(), fill, random());
+    Block first = first_of(plain);
+    if (i % 3 == 1) plain = test::make_block(layout(), Fill::any_finite, random());
+    if (i % 3 == 2) {
+      for (int k = 0; k < 50; ++k)  // infinities and NaNs among them
+        store_le(plain.data() + 2 * (random() % (plain.size() / 2)),
+                 static_cast<std::uint16_t>(random()));
+      first = any_first(first, random);
+    }
+    Block noise(second_plane_bytes(layout()));
+    const std::uint64_t nibbles = std::uint64_t{layout().tokens} * layout().head_dim / 2;
+    for (std::uint64_t at = 0; at < noise.size(); ++at)
+      if (at % padded(nibbles) < nibbles) noise[at] = static_cast<std::byte>(random());
+    ASSERT_TRUE(set_codec_kernel("scalar"));
+    const Block second = second_of(plain, first);
+    Block back, others;
+    ASSERT_EQ(decode(first, second, back), Code::ok);
+    ASSERT_EQ(decode(first, noise, others), Code::ok);
+    for (const CodecKernel& kernel : codec_kernels()) {
+      if (!set_codec_kernel(kernel.name)) continue;
+      SCOPED_TRACE(std::string(kernel.name) + " " + std::to_string(i));
+      ASSERT_EQ(second_of(plain, first), second);
+      Block again;
+      ASSERT_EQ(decode(first, second, again), Code::ok);
+      ASSERT_EQ(again, back);
+      ASSERT_EQ(decode(first, noise, again), Code::ok);
+      ASSERT_EQ(again, others);
+    }
+    set_codec_kernel("");
   }
 }
 
