@@ -1,8 +1,9 @@
 // Blocks without rows: their frames are those of the kv blocks with their values.
+#include "codec/turn.hpp"
+
 #include <gtest/gtest.h>
 
 #include "codec/frame.hpp"
-#include "codec/turn.hpp"
 #include "support/blocks.hpp"
 
 namespace speckv {
