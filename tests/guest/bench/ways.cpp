@@ -224,8 +224,8 @@ void read_all(speckv::Queue& queue, speckv::RegionId region, std::uint64_t bytes
   }
 }
 
-// The kernel copies with one instruction a byte (rep movsb, as counted here), the engine
-// of soft: with half of one: hence a second ratio, in which a copy costs both the same.
+// The kernel copies eight bytes an instruction (rep movsq, as counted here), the engine
+// of soft: two: hence a second ratio, in which a copy costs both the same.
 void the_library(speckv::MutableBytes memory) {
   const speckv::RegionId region{1};
   const auto device = speckv::open_device("cxl:/dev/speckv1?size=8M");
