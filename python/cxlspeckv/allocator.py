@@ -12,9 +12,10 @@ import pathlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from cxlspeckv import errors
+from cxlspeckv.scoped import Scoped
 
 # `speckv_status_t`, as exceptions.
 _RAISES = {-1: errors.Busy, -2: errors.DeviceError, -3: errors.NoSpace, -4: errors.InvalidArgument}
@@ -130,7 +131,7 @@ class _Request:
         return row * self.entry_bytes
 
 
-class CxlSpeckvKVAllocator:
+class CxlSpeckvKVAllocator(Scoped):
     """KV entries of many requests on one device. Any thread; any number of instances.
 
     `lib_path`: of libcxlspeckv.so; "" is the one of this package. `dev_path`: what
@@ -253,10 +254,7 @@ class CxlSpeckvKVAllocator:
             else:
                 device.finalize()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def _leave(self) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from cxlspeckv import _core
+from cxlspeckv.scoped import Scoped
 
 if TYPE_CHECKING:
     from cxlspeckv._core import Keys
@@ -44,7 +45,7 @@ class PrefetchStats:
     failed: int  # chunks of which nothing could be moved
 
 
-class Prefetcher:
+class Prefetcher(Scoped):
     """Promotes what sessions will need in the pauses between their requests.
 
     A session is a conversation or an agent, numbered by the engine as it likes (0 to 2^64 - 1).
@@ -94,15 +95,12 @@ class Prefetcher:
             list(bytes_per_second),
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Cancel what has not begun and wait for the rest. Twice is fine; no other call is."""
         self._core.close()
+
+    def _leave(self) -> None:
+        self.close()
 
     def finished(
         self,

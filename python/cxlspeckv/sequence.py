@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,14 @@ import numpy.typing as npt
 from cxlspeckv import _core
 from cxlspeckv._core import View
 from cxlspeckv.errors import InvalidArgument
+from cxlspeckv.scoped import Scoped
 
 if TYPE_CHECKING:
     from cxlspeckv._core import Tokens
     from cxlspeckv.store import BlockStore
 
 
-class Sequence:
+class Sequence(Scoped):
     """Sealed blocks in any tier, shared with other sequences, and an open tail in the fastest.
 
     It holds a reference to each of its blocks: they may move down, but are not forgotten while
@@ -38,15 +39,12 @@ class Sequence:
         self._layout = store.layouts[layout]
         self._core = _core.Sequence(store._core, layout, model, salt, tenant)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
     def release(self) -> None:
         """Let go of its blocks now; no other call is good from then on. `Busy`: has views."""
         self._core.release()
+
+    def _leave(self) -> None:
+        self.release()
 
     def __len__(self) -> int:
         """How many tokens it has."""

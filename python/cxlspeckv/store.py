@@ -11,7 +11,7 @@ import contextlib
 import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from cxlspeckv import _core
 from cxlspeckv._core import BlockLayout, Pin, TierStats
 from cxlspeckv.errors import Busy, InvalidArgument
 from cxlspeckv.operation import Operation, arrivals
+from cxlspeckv.scoped import Scoped
 
 if TYPE_CHECKING:
     from cxlspeckv._core import Keys
@@ -33,7 +34,7 @@ _TIER_KEYS = ("uri", "codec", "policy", "name", "capacity", "admission", "layers
 _ADMISSIONS = ("always", "second_touch")
 
 
-class BlockStore:
+class BlockStore(Scoped):
     """Sealed blocks, named by content, in tiers. Any thread may call any method.
 
     `layouts`: what blocks look like; a method's `layout` is an index into it.
@@ -74,10 +75,7 @@ class BlockStore:
         """
         self._core.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def _leave(self) -> None:
         self.close()
 
     @property

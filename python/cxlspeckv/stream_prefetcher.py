@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 from cxlspeckv import _core
+from cxlspeckv.scoped import Scoped
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -41,7 +42,7 @@ class StreamStats:
     peak_in_flight: int  # bytes
 
 
-class StreamPrefetcher:
+class StreamPrefetcher(Scoped):
     """Algorithm 1 of the published design before a live store.
 
     For engines that read a part of their KV at a time (sparse attention, retrieval heads). Streams
@@ -94,15 +95,12 @@ class StreamPrefetcher:
             lstm,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Cancel what has not begun and wait for the rest. Twice is fine; no other call is."""
         self._core.close()
+
+    def _leave(self) -> None:
+        self.close()
 
     def touched(self, stream: int, symbol: int, block: Buffer) -> None:
         """Say that the stream uses `symbol`, which lies in the block of that key, or saved it.
