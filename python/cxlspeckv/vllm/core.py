@@ -7,6 +7,7 @@ table below within one. What the workers write, the scheduler finds in the store
 import logging
 import pathlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -111,6 +112,25 @@ class Core:
         if self._flusher is not None:
             self._flusher.stop()
         self.store.close()
+
+
+class Patience:
+    """How long requests wait for blocks that somebody is storing: each so many seconds in all. For
+    that may be a process that was stopped, which is not dead. One thread.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadlines: dict[str, float] = {}
+
+    def lasts(self, request: str) -> bool:
+        """Whether it may wait longer."""
+        now = time.monotonic()
+        return now < self._deadlines.setdefault(request, now + self._seconds)
+
+    def end(self, request: str) -> None:
+        """The request is over."""
+        self._deadlines.pop(request, None)
 
 
 class Flusher:

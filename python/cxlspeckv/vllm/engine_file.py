@@ -16,6 +16,7 @@ from dataclasses import asdict
 
 import cxlspeckv
 from cxlspeckv.vllm.facts import PageFacts
+from cxlspeckv.vllm.settings import ConfigError
 
 FOLDER = pathlib.Path("/dev/shm")
 PREFIX = "cxlspeckv-engine-"
@@ -38,7 +39,13 @@ class EngineFile:
         self._name = store_name(engine_id)
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._file = os.open(self._path, flags, 0o600)
+            try:
+                self._file = os.open(self._path, flags, 0o600)
+            except OSError as error:
+                raise ConfigError(f"{self._path}: {error.strerror}") from None
+            if os.fstat(self._file).st_uid != os.geteuid():  # anybody may make files there
+                os.close(self._file)
+                raise ConfigError(f"{self._path} belongs to another user")
             fcntl.flock(self._file, fcntl.LOCK_SH)
             if self._is_current():
                 return
@@ -53,8 +60,11 @@ class EngineFile:
     def publish(self, facts: PageFacts) -> None:
         """Tells the other processes of the engine."""
         text = json.dumps(asdict(facts)).encode()
-        os.pwrite(self._file, text, 0)
-        os.ftruncate(self._file, len(text))
+        try:
+            os.pwrite(self._file, text, 0)
+            os.ftruncate(self._file, len(text))
+        except OSError as error:
+            raise ConfigError(f"{self._path}: {error.strerror}") from None
 
     def facts(self) -> PageFacts | None:
         """What another process of the engine told, if one did."""

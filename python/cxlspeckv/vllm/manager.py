@@ -18,7 +18,7 @@ from vllm.v1.kv_offload.base import (
 
 import cxlspeckv
 from cxlspeckv import ABSENT, PENDING, Pin
-from cxlspeckv.vllm.core import Core
+from cxlspeckv.vllm.core import Core, Patience
 from cxlspeckv.vllm.metrics import StoreMetrics
 
 # Asked for a thousand times a step: an enumeration's member costs more than the rest of a lookup.
@@ -65,19 +65,22 @@ class CxlSpecKVManager(OffloadingManager):
         self._answers: dict[OffloadKey, int] = {}  # of this step: a tier, PENDING, ABSENT
         self._storing: set[OffloadKey] = set()  # between prepare_store and complete_store
         self._requests: dict[str, RequestState] = {}
+        self._patience = Patience(core.settings.load_timeout)
         self._pins: dict[str, list[Pin]] = {}  # of a request's loads, one Pin each
         self.metrics = StoreMetrics(core)
 
     # ---- lookups
 
     def lookup(self, key: OffloadKey, req_context: ReqContext) -> LookupResult:
-        """HIT if every rank's block is in some tier; HIT_PENDING while it is being stored."""
+        """HIT if every rank's block is in some tier; HIT_PENDING while it is being stored, as long
+        as the request may wait for that.
+        """
         answer = self._answers.get(key)
         if answer is None:
             answer = self._look_up_request(key, req_context)
         if answer >= 0:
             return HIT
-        if answer == PENDING or key in self._storing:
+        if (answer == PENDING or key in self._storing) and self._patience.lasts(req_context.req_id):
             return HIT_PENDING
         return MISS
 
@@ -177,6 +180,7 @@ class CxlSpecKVManager(OffloadingManager):
 
     def on_request_finished(self, req_context: ReqContext) -> None:
         """Forgets the request; what was read ahead for it and not loaded was in vain."""
+        self._patience.end(req_context.req_id)
         state = self._requests.pop(req_context.req_id, None)
         if state is not None and state.promoted:
             self.metrics.wasted(len(state.promoted))

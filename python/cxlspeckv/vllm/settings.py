@@ -6,6 +6,7 @@
 Every mistake is a ValueError of one line that says which key and what would be right.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,8 +38,8 @@ class Settings:
     tiers: as BlockStore takes them, fastest first. name: of a store that several processes
     share; "" for one of this process alone. model_id: names the weights instead of the files of
     the model. profile: a file of `python -m cxlspeckv profile`, "" for none. max_store_bytes: plain
-    bytes of stores in flight; what comes on top is refused. load_timeout: seconds
-    that a load may take before it counts as failed.
+    bytes of stores in flight; what comes on top is refused. load_timeout: seconds that a load may
+    take before it counts as failed, and that a request waits for blocks that somebody is storing.
     """
 
     tiers: tuple[Mapping[str, Any], ...]
@@ -75,7 +76,8 @@ def _bytes(config: Mapping[str, Any], key: str, default: int) -> int:
 
 def _seconds(config: Mapping[str, Any], key: str, default: float) -> float:
     value = config.get(key, default)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not (
+            0 < value < math.inf):
         raise ConfigError(f'"{key}" is a number of seconds above 0, not {value!r}')
     return float(value)
 

@@ -45,7 +45,8 @@ class CxlSpecKVWorker(OffloadingWorker):
     def __init__(self, shared: core.Core, caches: CanonicalKVCaches, rank: int,
                  close: Callable[[], None]) -> None:
         self._core, self._close = shared, close
-        self._rank = 0 if shared.facts.replicated else rank
+        # A launcher may number the workers of all data parallel replicas, rank by rank of each.
+        self._rank = rank % shared.facts.ranks
         refs = caches.group_data_refs[0]
         if len(caches.group_data_refs) != 1 or len(refs) != shared.facts.layers or any(
                 ref.page_size_bytes != shared.facts.page_bytes for ref in refs):
@@ -108,22 +109,37 @@ class CxlSpecKVOffloadingSpec(OffloadingSpec):
         super().__init__(config)
         self._settings = settings.parse(MappingProxyType(dict(config.extra_config)))
         self.replicated_layout = config.replicated_layout
-        self._file = EngineFile(config.engine_id)
         engine = self.engine_config or get_current_vllm_config_or_none()
-        if engine is not None:
-            self._facts = facts.page_facts(engine, config, self._settings)
-            self._file.publish(self._facts)
-        else:
-            # The stock connector does not say what model it serves; the workers, who know, were
-            # made before.
-            found = self._file.facts()
-            if found is None:
-                raise ConfigError("OffloadingConnector does not say what model it serves: use "
-                                  "kv_connector CxlSpecKVConnector")
-            self._facts = found
+        known = engine and facts.page_facts(engine, config, self._settings)
+        self._file = EngineFile(config.engine_id)
+        if known:
+            self._facts = known
+            try:
+                self._file.publish(known)
+            except ConfigError:
+                self._leave_nothing()
+                raise
+            return
+        # The stock connector does not say what model it serves; the workers, who know, were made
+        # before.
+        found = self._file.facts()
+        if found is None:
+            self._leave_nothing()
+            raise ConfigError("OffloadingConnector does not say what model it serves: use "
+                              "kv_connector CxlSpecKVConnector")
+        self._facts = found
 
     def _share(self) -> core.Core:
-        return core.share(self.config.engine_id, self._settings, self._facts)
+        try:
+            return core.share(self.config.engine_id, self._settings, self._facts)
+        except ConfigError:
+            self._leave_nothing()
+            raise
+
+    def _leave_nothing(self) -> None:
+        """The engine does not start."""
+        self._file.retire()
+        self._file.close()
 
     def _end(self, shared: core.Core) -> None:
         core.release(shared)
@@ -142,6 +158,7 @@ class CxlSpecKVOffloadingSpec(OffloadingSpec):
             worker = CxlSpecKVWorker(shared, kv_caches, self.config.parallel.rank,
                                      lambda: self._end(shared))
         except Exception:
+            self._file.retire()
             self._end(shared)
             raise
         report_failures_of(worker)

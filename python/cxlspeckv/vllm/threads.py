@@ -23,7 +23,7 @@ def ours(kind: str) -> Iterator[None]:
     """Threads started inside are called cxlspeckv-KIND and may use every core that the parent
     process may. vLLM on a CPU binds a worker to the cores that compute.
     """
-    cores, before = os.sched_getaffinity(0), NAME.read_bytes()
+    cores, before = os.sched_getaffinity(0), NAME.read_bytes().rstrip(b"\n")
     with contextlib.suppress(OSError):
         os.sched_setaffinity(0, cores | os.sched_getaffinity(os.getppid()))
     NAME.write_bytes((PREFIX + kind).encode())

@@ -27,7 +27,7 @@ from vllm.v1.kv_offload.tiering.base import JobResult, SecondaryTierManager, Tra
 
 from cxlspeckv import ABSENT, PENDING
 from cxlspeckv.vllm import settings
-from cxlspeckv.vllm.core import Core
+from cxlspeckv.vllm.core import Core, Patience
 from cxlspeckv.vllm.facts import PageFacts
 from cxlspeckv.vllm.pages import LayerPages, PageTable
 from cxlspeckv.vllm.settings import ConfigError, Settings
@@ -65,11 +65,15 @@ class CxlSpecKVTier(SecondaryTierManager):
         self._transfers = Transfers(self._core, self._pages)
         self._jobs: dict[int, list[OffloadKey]] = {}
         self._storing: set[OffloadKey] = set()
+        self._patience = Patience(chosen.load_timeout)
 
     def lookup(self, key: OffloadKey, req_context: ReqContext) -> LookupResult:
-        """HIT if the row is in some tier, RETRY while it is being stored."""
+        """HIT if the row is in some tier, RETRY while it is being stored, as long as the request
+        may wait for that.
+        """
         tier = int(self._core.lookup([key])[0])
-        if tier == PENDING or (tier == ABSENT and key in self._storing):
+        if ((tier == PENDING or (tier == ABSENT and key in self._storing))
+                and self._patience.lasts(req_context.req_id)):
             return LookupResult.RETRY
         return LookupResult.HIT if tier >= 0 else LookupResult.MISS
 
@@ -112,6 +116,10 @@ class CxlSpecKVTier(SecondaryTierManager):
     def on_new_request(self, req_context: ReqContext) -> RequestOffloadingContext:
         """Nothing is known of its rows yet."""
         return RequestOffloadingContext()
+
+    def on_request_finished(self, req_context: ReqContext) -> None:
+        """Forgets the request."""
+        self._patience.end(req_context.req_id)
 
     def drain_jobs(self) -> None:
         """Returns once no job touches a row."""

@@ -1,18 +1,24 @@
 """Every mistake is one line that says what would be right; nothing is opened or left behind."""
 
+import errno
 import importlib
 import json
+import math
 import os
 import pathlib
 import re
+import subprocess
+import sys
 import types
 
+import cxlspeckv
 import pytest
 import torch
 from cxlspeckv import codecs
-from cxlspeckv.vllm import core, facts
+from cxlspeckv.vllm import core, engine_file, facts
 from cxlspeckv.vllm.engine_file import EngineFile, sweep
 from cxlspeckv.vllm.settings import ConfigError, parse
+from cxlspeckv.vllm.spec import CxlSpecKVOffloadingSpec
 from vllm.config import KVTransferConfig
 from vllm.v1.attention.backends import cpu_attn
 from vllm_support import page_facts
@@ -43,6 +49,8 @@ DRAM = [{"uri": "dram:16M"}]
     ({"tiers": DRAM, "max_store_bytes": 0}, '"max_store_bytes" is a size'),
     ({"tiers": DRAM, "load_timeout": 0}, '"load_timeout" is a number of seconds above 0'),
     ({"tiers": DRAM, "load_timeout": "1s"}, '"load_timeout" is a number of seconds above 0'),
+    ({"tiers": DRAM, "load_timeout": math.inf}, "above 0, not inf"),
+    ({"tiers": DRAM, "load_timeout": math.nan}, "above 0, not nan"),
 ])
 def test_settings_that_are_wrong(config, says):
     with pytest.raises(ConfigError) as told:
@@ -86,6 +94,124 @@ def test_profiles_that_are_none_of_this_engine(content, says, tmp_path):
         core.share("mistaken", parse({"tiers": DRAM, "profile": str(path)}), page_facts())
     assert says in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def refusal(name, config, **changed):
+    """The line in which a store is refused."""
+    with pytest.raises(ConfigError) as told:
+        core.share(name, parse(config), page_facts(**changed))
+    line = str(told.value)
+    assert line.startswith("cxlspeckv: ") and "\n" not in line
+    return line
+
+
+def test_a_store_that_others_have_open_is_joined_or_refused(tmp_path):
+    def tiers(memory, *more):
+        return {"tiers": [{"uri": memory}, {"uri": f"file:{tmp_path}/pool?size=8M"}, *more]}
+
+    there = core.share("first", parse(tiers("dram:16M")), page_facts())
+    try:
+        core.release(core.share("second", parse(tiers("dram:16M")), page_facts()))
+        for others, changed in ((tiers("dram:32M"), {}), (tiers("dram:16M", *DRAM), {}),
+                                (tiers("dram:16M"), {"kv_heads": 4, "head_dim": 8}),
+                                (tiers("dram:16M"), {"layers": 2})):
+            assert re.search("options of the store differ|other layouts, tiers or capacities",
+                             refusal("second", others, **changed)), others
+        alone = {"tiers": tiers("dram:16M")["tiers"], "name": f"shm:/speckv-test-{os.getpid()}"}
+        assert "open already" in refusal("third", alone)
+    finally:
+        core.release(there)
+    cxlspeckv.remove_store(str(tmp_path / "pool"))
+
+
+def test_a_pool_that_is_another_engines_or_none_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "pool"
+
+    def pool(size):
+        return {"tiers": [{"uri": f"file:{path}?size={size}"}]}
+
+    core.release(core.share("first", parse(pool("8M")), page_facts()))
+    cxlspeckv.remove_store(str(path))  # as a reboot does
+    made = path.read_bytes()
+    assert "other block layouts" in refusal("second", pool("8M"), layers=2)
+    assert "give the size that it was made with" in refusal("second", pool("16M"))
+    assert "give at least that size" in refusal("second", pool("4M"))
+    assert path.read_bytes() == made
+    other = b"something else " * 4096
+    path.write_bytes(other)
+    assert "holds something" in refusal("second", pool(str(len(other))))
+    assert path.read_bytes() == other
+
+
+@pytest.mark.parametrize(("config", "says"), [
+    ({"tiers": DRAM, "name": "shm:here"}, 'a name is "shm:/"'),
+    ({"tiers": DRAM, "name": "shm:/a/b"}, 'a name is "shm:/"'),
+    ({"tiers": DRAM, "name": "/no/such/pool"}, "/no/such/pool"),
+    ({"tiers": [{"uri": "dram:1000T"}], "name": "shm:/speckv-test"}, "shared memory has no room for it"),
+    ({"tiers": [{"uri": "dram:16M", "capacity": "32M"}]}, "more than its device has"),
+    ({"tiers": [{"uri": "dram:16M", "name": "x"}, {"uri": "dram:16M", "name": "x"}]},
+     "each its own"),
+    ({"tiers": DRAM * 7}, "1 to 6 tiers"),
+])
+def test_names_and_sizes_that_cannot_be(config, says):
+    assert re.search(says, refusal(f"mistaken-{os.getpid()}", config))
+
+
+def of_this_engine(name):
+    return [path for path in os.listdir("/dev/shm") if name in path]
+
+
+def spec_of(name, config, engine, offloading):
+    """Our spec as vLLM's connector makes it; `engine` is None where that does not say."""
+    offloading.engine_id, offloading.extra_config = name, config
+    offloading.enable_kv_cache_events, offloading.cache.tokens_per_hash = False, 16
+    made = type("Spec", (CxlSpecKVOffloadingSpec,), {"engine_config": engine})
+    return made(offloading)
+
+
+def test_an_engine_that_does_not_start_leaves_nothing(named_model):
+    name = f"mistaken-{os.getpid()}"
+    with pytest.raises(ConfigError, match="LoRA"):
+        spec_of(name, {"tiers": DRAM}, engine_of(lora_config=object()), offloading_of())
+    assert of_this_engine(name) == []
+    with pytest.raises(ConfigError, match="does not say what model it serves"):
+        spec_of(name, {"tiers": DRAM}, None, offloading_of())
+    assert of_this_engine(name) == []
+    for side, *pages in (("get_manager",), ("get_worker", None)):
+        spec = spec_of(name, {"tiers": [{"uri": "drum:4G"}]}, engine_of(), offloading_of())
+        assert len(of_this_engine(name)) == 1
+        with pytest.raises(ConfigError, match="drum"):
+            getattr(spec, side)(*pages)
+        assert of_this_engine(name) == []
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_file_that_cannot_be_had_or_is_anothers_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_file, "FOLDER", tmp_path)
+    path = tmp_path / f"{engine_file.PREFIX}one"
+    EngineFile("one").publish(page_facts())
+    assert path.exists()
+    with monkeypatch.context() as full:
+        full.setattr(engine_file.os, "pwrite", no_space)
+        with pytest.raises(ConfigError, match="No space left"):
+            EngineFile("one").publish(page_facts())
+    if os.geteuid() == 0:
+        os.chown(path, 1, 1)
+        with pytest.raises(ConfigError, match="belongs to another user"):
+            EngineFile("one")
+    monkeypatch.setattr(engine_file, "FOLDER", tmp_path / "none")
+    with pytest.raises(ConfigError, match="No such file"):
+        EngineFile("two")
+
+
+def test_importing_brings_no_engine_where_there_is_one():
+    heavy = "torch", "transformers", "vllm", "prometheus_client"
+    code = f"import sys, cxlspeckv.vllm; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def configurations(text):
@@ -203,9 +329,6 @@ def test_engines_that_cannot_be_served(named_model, engine, offloading, config, 
 
 
 def test_what_a_killed_engine_left_is_swept_and_what_lives_is_not():
-    import subprocess
-    import sys
-
     text = ("import os, signal, cxlspeckv; from cxlspeckv.vllm import core, engine_file;"
             "from cxlspeckv.vllm.settings import parse; from vllm_support import page_facts;"
             "file = engine_file.EngineFile('killed');"

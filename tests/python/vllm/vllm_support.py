@@ -6,14 +6,17 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
+import threading
 
 import cxlspeckv
 import numpy
 import pytest
 import torch
+from cxlspeckv import PENDING
 from cxlspeckv.vllm import core
 from cxlspeckv.vllm.facts import PageFacts
 from cxlspeckv.vllm.manager import CxlSpecKVManager
@@ -45,10 +48,15 @@ def threads_of(ranks):
 
 
 @functools.cache
+def tool(what):
+    """What vllm_engine.py answers."""
+    return subprocess.run([sys.executable, TOOL, what], stdout=subprocess.PIPE, text=True,
+                          check=True).stdout.strip()
+
+
 def model():
     """The folder of the model; made on first use."""
-    return subprocess.run([sys.executable, TOOL, "model"], stdout=subprocess.PIPE, text=True,
-                          check=True).stdout.strip()
+    return tool("model")
 
 
 def page_facts(**changed):
@@ -63,11 +71,49 @@ def engine_key(number, group=0):
     return make_offload_key(hashlib.sha256(number.to_bytes(4, "big")).digest(), group)
 
 
+def keys_of(*numbers):
+    return [engine_key(n) for n in numbers]
+
+
 def context(name="r", keys=(), tokens=16):
     found = ReqContext(req_id=name)
     for place, key in enumerate(keys):
         found.set_offload_key_position(key, (place + 1) * tokens)
     return found
+
+
+def being_stored(core, keys):
+    """What the index says while a process that stands still is in the middle of storing these, until
+    the event is set that is returned: then it has them."""
+    there, look_up = threading.Event(), core.lookup
+
+    def lookup(asked):
+        found = look_up(asked)
+        for place, key in enumerate(asked):
+            if key in keys:
+                found[place] = 0 if there.is_set() else PENDING
+        return found
+
+    core.lookup = lookup
+    return there
+
+
+def pool(tmp_path, **options):
+    """A configuration with a small file as its only tier."""
+    return {"tiers": [{"uri": f"file:{tmp_path}/pool?size=8M&direct=0"} | options]}
+
+
+def corrupt(tmp_path, every):
+    """Flips a bit in every so many of the frames that a pool holds; returns how many that were."""
+    path = tmp_path / "pool"
+    frames = [match.start() for match in re.finditer(rb"SVKB\x01\x00", path.read_bytes())]
+    with open(path, "r+b") as file:
+        for start in frames[::every]:
+            file.seek(start + 1000)
+            byte = file.read(1)[0]
+            file.seek(start + 1000)
+            file.write(bytes([byte ^ 1]))
+    return len(frames[::every])
 
 
 class Side:
@@ -85,10 +131,10 @@ class Side:
         self.memory = torch.zeros(facts.layers * pages * (facts.page_bytes + gap), dtype=torch.int8)
         whole = self.memory.view(facts.layers, pages, facts.page_bytes + gap)
         self.tensors = [whole[layer, :, :facts.page_bytes] for layer in range(facts.layers)]
-        caches = CanonicalKVCaches(
+        self.caches = CanonicalKVCaches(
             [CanonicalKVCacheTensor(t, facts.page_bytes) for t in self.tensors],
             [[CanonicalKVCacheRef(i, facts.page_bytes) for i in range(facts.layers)]])
-        self.worker = CxlSpecKVWorker(self.core, caches, 0, lambda: core.release(self.core))
+        self.worker = CxlSpecKVWorker(self.core, self.caches, 0, lambda: core.release(self.core))
         self.manager = CxlSpecKVManager(self.core, lambda: core.release(self.core))
 
     def fill(self, pages, seed):
@@ -103,13 +149,14 @@ class Side:
     def read(self, pages):
         return torch.stack([torch.stack([t[page] for page in pages]) for t in self.tensors]).clone()
 
-    def run(self, submit, spec_of_keys, pages, first=0):
+    def run(self, submit, spec_of_keys, pages, first=0, worker=None):
+        worker = worker or self.worker
         self.jobs += 1
         pages = GPULoadStoreSpec(list(pages), [len(pages)], [first])
         order = [pages, spec_of_keys]
-        assert submit(self.jobs, *(order if submit == self.worker.submit_store else order[::-1]))
-        self.worker.wait({self.jobs})
-        results = self.worker.get_finished()
+        assert submit(self.jobs, *(order if submit == worker.submit_store else order[::-1]))
+        worker.wait({self.jobs})
+        results = worker.get_finished()
         assert [r.job_id for r in results] == [self.jobs] and results[0].success
         return results[0]
 
@@ -133,9 +180,10 @@ class Side:
         self.manager.on_schedule_end(None)
         return self.worker.take_bad_pages()
 
-    def hits(self, keys, name="x"):
+    def hits(self, keys, asked=None):
+        """In a new step, of a request that waits or, if there is none, a new one."""
         self.manager.on_schedule_end(None)
-        asked = context(name, keys)
+        asked = asked or context("x", keys)
         return [self.manager.lookup(key, asked).name for key in keys]
 
     def close(self):
@@ -162,17 +210,32 @@ def watched(transfer):
     return transfer | {"kv_connector_module_path": "watched"}
 
 
+# Who is not root may mount where it is root: in a namespace of its own.
+ALONE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+
+
+def on_a_disk(folder, megabytes):
+    """Before a command: it sees a file system of that size there, and shared memory such as in a
+    container of docker's, which nobody else does."""
+    mount = (f'mount -t tmpfs -o size={megabytes}M disk "$0" && '
+             'mount -t tmpfs -o size=64M shm /dev/shm && exec "$@"')
+    return [*ALONE, "sh", "-c", mount, folder]
+
+
 class EngineRun:
-    """A run of engine_run.py in a process group of its own."""
+    """A run of engine_run.py in a process group of its own. Of a job that has a `disk`, (folder,
+    megabytes), the folder is a file system of that size, and shared memory its own."""
 
     def __init__(self, folder, job):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        before = on_a_disk(*job["disk"]) if "disk" in job else []
         self.log_path = folder / "log.txt"
         with open(self.log_path, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, HERE / "engine_run.py", folder / "job.json", folder / "result.json"],
+                [*before, sys.executable, HERE / "engine_run.py", folder / "job.json",
+                 folder / "result.json"],
                 env=os.environ | ENGINE | threads_of(job.get("tensor_parallel", 1)),
                 stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 start_new_session=True)

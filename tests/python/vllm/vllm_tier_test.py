@@ -13,7 +13,7 @@ from vllm.v1.kv_offload.tiering.manager import (
     CPUPrimaryTierOffloadingManager,
     TieringOffloadingManager,
 )
-from vllm_support import context, engine_key
+from vllm_support import being_stored, context, engine_key
 
 ROWS, ROW_BYTES = 4, 3 << 20  # of vLLM's host memory
 
@@ -125,6 +125,23 @@ def test_a_damaged_row_is_a_miss(tiering):
         file.write(bytes([text[at] ^ 1]))
     found = [load(region, manager, engine_key(n)) is not None for n in range(ROWS)]
     assert found.count(False) == 1
+
+
+def test_a_request_waits_for_a_store_no_longer_than_for_a_load():
+    """Whose it is may be a process that stands still, and is not dead."""
+    _, tier, manager = make({"tiers": [{"uri": "dram:16M"}], "load_timeout": 0.2})
+    key, asked = engine_key(1), context("r")
+    there = being_stored(tier._core, [key])
+    began = time.monotonic()
+    assert tier.lookup(key, asked) is LookupResult.RETRY
+    while (told := tier.lookup(key, asked)) is LookupResult.RETRY:
+        assert time.monotonic() - began < 20
+    assert told is LookupResult.MISS and time.monotonic() - began >= 0.2
+    tier.on_request_finished(asked)
+    assert tier.lookup(key, asked) is LookupResult.RETRY  # a request that is new
+    there.set()
+    assert tier.lookup(key, asked) is LookupResult.HIT
+    manager.shutdown()
 
 
 @pytest.mark.parametrize(("config", "says"), [
