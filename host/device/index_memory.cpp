@@ -209,7 +209,7 @@ Status check_header(const Name& name, const IndexHeader& header, std::uint64_t b
 }
 
 // Empties the file and gives it its size, keeping the generations if there are any. The
-// file stays sparse, because most of an index (a column of counters for each process that
+// file is sparse, because most of an index (a column of counters for each process that
 // might attach) is never touched; whether there is room for all of it is asked now.
 Status make_fresh(const Name& name, Attachment& at, std::uint64_t old,
                   std::uint64_t size) {
@@ -370,6 +370,25 @@ Result<std::string> index_file(std::string_view name) {
   auto resolved = resolve(name);
   if (!resolved) return resolved.error();
   return resolved->file;
+}
+
+Status reserve_index_memory(const IndexMemory& memory,
+                            const std::vector<IndexSpan>& spans) {
+  const auto& at = *static_cast<const Attachment*>(memory.context);
+  for (const IndexSpan& span : spans) {
+    if (span.bytes == 0) continue;
+    int error = 0;
+    do {
+      error = ::fallocate(at.fd.get(), FALLOC_FL_KEEP_SIZE,
+                          static_cast<off_t>(kHeaderBytes + span.offset),
+                          static_cast<off_t>(span.bytes)) == 0
+                  ? 0
+                  : errno;
+    } while (error == EINTR);
+    if (error != 0 && error != EOPNOTSUPP)
+      return os_error("index memory: reserving its bytes in shared memory", error);
+  }
+  return {};
 }
 
 std::uint64_t index_identity(const IndexMemory& memory) {

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cxlspeckv/devices.hpp"
+#include "cxlspeckv/index_spans.hpp"
 
 #include "device/file_claim.hpp"
 
@@ -20,6 +22,11 @@ Result<std::string> index_file(std::string_view name);
 // others while a late write may still come.
 Result<IndexMemory> attach_index_memory(std::string_view name, std::uint64_t bytes,
                                         const FileClaims& files);
+
+// Takes shared memory for all that this process will use of the index, which is sparse:
+// where somebody else filled that memory up, a touch would end the process. no_space.
+Status reserve_index_memory(const IndexMemory& memory,
+                            const std::vector<IndexSpan>& spans);
 
 // A number of this index, and of no other: not of one of the same name that was removed.
 // `memory` is of open_index_memory().

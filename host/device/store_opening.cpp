@@ -142,6 +142,9 @@ Status StoreOpening::open_index() {
   auto memory = attach_index_memory(config_.name, *bytes, opening_.claims);
   if (!memory) return memory.error();
   index_ = *memory;
+  auto spans = index_spans(options_, index_.process);
+  if (!spans) return spans.error();
+  if (Status s = reserve_index_memory(index_, *spans); !s.ok()) return s;
   options_.index = *std::move(memory);
   const std::uint64_t identity = index_identity(index_);
   for (const auto& claim : opening_.claims) {

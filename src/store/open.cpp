@@ -1,11 +1,14 @@
 // Opening a store: checking the options, planning the mapping, recovering the pools.
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <string>
 #include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "cxlspeckv/guarded.hpp"
+#include "cxlspeckv/index_spans.hpp"
 
 #include "base/endian.hpp"
 #include "codec/profile.hpp"
@@ -150,18 +153,46 @@ MappingPlan plan_mapping(const StoreOptions& options,
   return plan;
 }
 
+// Of an index that processes share.
+Result<MappingPlan> plan_shared(const StoreOptions& options) {
+  if (Status valid = check(options); !valid.ok()) return valid;
+  std::vector<TierGeometry> geometry;
+  for (const Tier& tier : options.tiers)
+    geometry.push_back(plan_tier(options, tier));
+  MappingPlan plan = plan_mapping(options, geometry);
+  plan.columns = kMaxProcesses;
+  plan.lay_out();
+  return plan;
+}
+
 }  // namespace
 
 Result<std::uint64_t> index_bytes(const StoreOptions& options) {
   return guarded([&]() -> Result<std::uint64_t> {
-    if (Status valid = check(options); !valid.ok()) return valid;
-    std::vector<TierGeometry> geometry;
-    for (const Tier& tier : options.tiers)
-      geometry.push_back(plan_tier(options, tier));
-    MappingPlan plan = plan_mapping(options, geometry);
-    plan.columns = kMaxProcesses;
-    plan.lay_out();
-    return plan.bytes;
+    auto plan = plan_shared(options);
+    if (!plan) return plan.error();
+    return plan->bytes;
+  });
+}
+
+Result<std::vector<IndexSpan>> index_spans(const StoreOptions& options,
+                                           std::uint32_t process) {
+  return guarded([&]() -> Result<std::vector<IndexSpan>> {
+    auto plan = plan_shared(options);
+    if (!plan) return plan.error();
+    std::vector<IndexSpan> spans;
+    std::uint64_t begin = 0;
+    const auto own_column = [&](std::uint64_t table, std::uint64_t rows) {
+      const std::uint64_t bytes = rows * sizeof(std::atomic<std::uint32_t>);
+      spans.push_back({begin, table - begin});
+      spans.push_back({table + process % kMaxProcesses * bytes, bytes});
+      begin = table + kMaxProcesses * bytes;
+    };
+    own_column(plan->refs, plan->entries);
+    for (std::uint32_t t = 0; t < plan->tiers; ++t)
+      own_column(plan->pins[t], plan->nodes[t]);
+    spans.push_back({begin, plan->bytes - begin});
+    return spans;
   });
 }
 

@@ -5,10 +5,12 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cxlspeckv/open_store.hpp"
 
+#include "device/index_memory.hpp"
 #include "store/impl.hpp"
 #include "support/child.hpp"
 #include "support/profiles.hpp"
@@ -111,6 +113,30 @@ TEST_F(SharedStore, is_refused_with_other_layouts) {
   auto refused = open_store(other);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code(), Code::invalid_argument) << refused.error().message();
+}
+
+// Whoever touches memory for the first time that somebody else has filled up is ended.
+TEST_F(SharedStore, takes_all_of_its_shared_memory_when_it_opens) {
+  StoreConfig config = config_of(name_);
+  config.tiers.push_back({.device = "dram:1M", .codec = "int8"});
+  auto one = open_store(config), other = open_store(config);
+  ASSERT_TRUE(one.ok() && other.ok());
+  struct stat opened {
+  }, used{};
+  const std::string file = "/dev/shm" + *index_file(name_);
+  ASSERT_EQ(::stat(file.c_str(), &opened), 0);
+  EXPECT_LT(opened.st_blocks * 512, opened.st_size / 2);  // nothing for 62 that may come
+  constexpr std::uint64_t kMany = 2000;
+  for (std::uint64_t n = 0; n < kMany; ++n) {
+    BlockStore& store = n % 2 == 0 ? **one : **other;
+    (void)save(store, n);
+    const auto pin = store.pin(test::key_of(n));
+    const auto reference = store.retain(test::key_of(n));
+    (void)has(n % 2 == 0 ? **other : **one, n);
+  }
+  EXPECT_GT((*one)->stats(0).evictions + (*one)->stats(1).evictions, 0U);
+  ASSERT_EQ(::stat(file.c_str(), &used), 0);
+  EXPECT_EQ(used.st_blocks, opened.st_blocks);
 }
 
 // A tier in memory is found by the same name as the index, not by how that is spelled.
