@@ -1,8 +1,10 @@
 """The published allocator (test_python, test_allocator): entries of many requests by address."""
 
+import contextlib
 import ctypes
 import os
 import pathlib
+import threading
 
 import numpy as np
 import pytest
@@ -79,6 +81,33 @@ def test_many_instances(library):
     for allocator in (second, other, third, again):
         allocator.close()
         allocator.close()
+
+
+def test_threads_share_an_allocator(library):
+    """Requests of their own, which come and go."""
+    wrong = []
+
+    def work(allocator, request):
+        try:
+            for turn in range(20):
+                allocator.allocate(**SHAPE, req_id=request)
+                value = (31 * request + turn) % 251 + 1
+                for place in every_place(request):
+                    write(allocator, place, value)
+                assert all(read(allocator, place) == {value} for place in every_place(request))
+                with contextlib.suppress(kv.Busy):  # its queue is full
+                    allocator.prefetch_step(request, 0, 5, [1, 2], 2)
+                allocator.release(request)
+        except BaseException as error:
+            wrong.append(error)
+
+    with kv.CxlSpeckvKVAllocator(library, DEVICE) as allocator:
+        threads = [threading.Thread(target=work, args=(allocator, n)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
 
 
 def test_devices_that_come_and_go_leave_no_descriptors(library):

@@ -37,6 +37,8 @@ def repaired(wheel, tmp_path_factory):
 
 def test_the_wheel_holds_the_package_and_the_library(wheel):
     names = zipfile.ZipFile(wheel).namelist()
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"  # one for each version
+    assert re.fullmatch(rf"cxlspeckv-[\d.]+-{python}-{python}-linux_\w+\.whl", wheel.name)
     assert {"cxlspeckv/py.typed", "cxlspeckv/_core.pyi", "cxlspeckv/libcxlspeckv.so.0"} < set(names)
     assert [name for name in names if name.endswith(".so") and "_core" in name]
     others = [name for name in names if not name.startswith(("cxlspeckv/", "cxlspeckv-"))]
