@@ -52,6 +52,9 @@ class CardPort {
   // The region of card memory that is this tenant's, and the longest transfer.
   virtual std::uint32_t memory_region() const noexcept = 0;
   virtual std::uint32_t max_length() const noexcept = 0;
+  // As the card's registers of these names say.
+  virtual std::uint64_t features() const noexcept { return 0; }
+  virtual std::uint64_t codecs() const noexcept { return 0; }
   virtual Result<Region> add_region(MutableBytes memory) = 0;
   virtual Result<Region> add_dmabuf(const DmaBuf&) {
     return Status(Code::unsupported, "this card takes host memory only");
@@ -68,6 +71,8 @@ struct SoftCard {
   SoftEngine* engine = nullptr;
 };
 Result<SoftCard> open_soft_card(const DeviceUri& uri);
+// A tenant of the card of a cxl: URI that has none of its memory: memory_region() is 0.
+Result<std::unique_ptr<CardPort>> open_driver_port(const DeviceUri& uri);
 
 // The card behind `port` as a Device of info.capacity bytes.
 std::shared_ptr<Device> card_device(DeviceInfo info, std::unique_ptr<CardPort> port);

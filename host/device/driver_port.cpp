@@ -148,6 +148,8 @@ class DriverPort final : public CardPort {
   std::uint32_t max_length() const noexcept override {
     return file_.facts().out_max_length;
   }
+  std::uint64_t features() const noexcept override { return file_.facts().out_features; }
+  std::uint64_t codecs() const noexcept override { return file_.facts().out_codecs; }
   Result<Region> add_region(MutableBytes memory) override;
   Result<Region> add_dmabuf(const DmaBuf& memory) override;
   void drop_region(std::uint32_t number) noexcept override {
@@ -248,6 +250,13 @@ constexpr std::uint32_t opcode_bit(Opcode opcode) noexcept {
 }
 
 }  // namespace
+
+Result<std::unique_ptr<CardPort>> open_driver_port(const DeviceUri& uri) {
+  auto file = DriverFile::open(uri.path);
+  if (!file.ok()) return file.error();
+  return std::unique_ptr<CardPort>(
+      std::make_unique<DriverPort>(*std::move(file), uri.timeout));
+}
 
 OpenedDevice open_cxl(const DeviceUri& uri) {
   auto file = DriverFile::open(uri.path);

@@ -38,6 +38,8 @@ class SoftPort final : public CardPort {
 
   std::uint32_t memory_region() const noexcept override { return kCardRegion; }
   std::uint32_t max_length() const noexcept override { return max_length_; }
+  std::uint64_t features() const noexcept override { return features_; }
+  std::uint64_t codecs() const noexcept override { return codecs_; }
   Result<Region> add_region(MutableBytes memory) override;
   void drop_region(std::uint32_t number) noexcept override {
     engine_.write32(region_register(number, region::kControl), 0);
@@ -52,6 +54,7 @@ class SoftPort final : public CardPort {
   const MappedBytes mapping_;
   SoftEngine engine_;
   std::uint32_t max_length_ = 0;
+  std::uint64_t features_ = 0, codecs_ = 0;
   std::vector<std::uint32_t> free_regions_;
   std::vector<std::uint32_t> free_queues_;
 };
@@ -140,6 +143,11 @@ void SoftQueue::enable() {
 Status SoftPort::start() {
   if (Status status = engine_.start(); !status.ok()) return status;
   max_length_ = engine_.read32(csr::kMaxLength);
+  const auto wide = [this](std::uint32_t at) {
+    return engine_.read32(at) | std::uint64_t{engine_.read32(at + 4)} << 32;
+  };
+  features_ = wide(csr::kFeatures);
+  codecs_ = wide(csr::kCodecs);
   for (std::uint32_t n = engine_.read32(csr::kRegions) - 1; n > kCardRegion; --n)
     free_regions_.push_back(n);
   for (std::uint32_t n = kMaxQueues; n > 0; --n)

@@ -254,8 +254,8 @@ FrameLayer frame_layer(Bytes header, std::uint32_t layer) noexcept {
 
 Code decode_layer(const BlockLayout& layout, const FrameInfo& info, std::uint32_t index,
                   const FrameLayer& layer, Bytes encoded, Bytes profile,
-                  std::span<const MutableBytes> pieces, MutableBytes scratch,
-                  bool stream) noexcept {
+                  std::span<const MutableBytes> pieces, MutableBytes scratch, bool stream,
+                  const Codec* coder) noexcept {
   const BlockLayout coded = coded_layout(layout);
   if (encoded.size() != layer.bytes || !plausible(coded, layer)) return Code::corrupted;
   if (layer.codec == CodecId::raw) return read_raw(layer, encoded, pieces, stream);
@@ -268,7 +268,9 @@ Code decode_layer(const BlockLayout& layout, const FrameInfo& info, std::uint32_
   const MutableBytes rows = turned ? scratch.subspan(size) : plain;
   const LayerContext context{coded, index, info.first_position, profile,
                              stream && !turned};
-  const Code code = find_codec(layer.codec)->decode(context, encoded, rows);
+  const bool its_own = coder != nullptr && coder->id() == layer.codec;
+  const Codec& codec = its_own ? *coder : *find_codec(layer.codec);
+  const Code code = codec.decode(context, encoded, rows);
   if (code == Code::ok && turned) from_rows(layout, rows, plain);
   if (code != Code::ok || whole) return code;
   std::size_t done = 0;

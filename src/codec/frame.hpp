@@ -97,10 +97,11 @@ FrameLayer frame_layer(Bytes header, std::uint32_t layer) noexcept;
 // Checks and decodes one layer of an accepted frame into `pieces` (together
 // layer_bytes()). `encoded` is exactly the layer's bytes. Raw layers are copied and
 // checked in one pass; for others a layer in several pieces goes through `scratch`.
+// `coder`, if not null, decodes it where the layer is of its id; else the built-in codec.
 Code decode_layer(const BlockLayout& layout, const FrameInfo& info, std::uint32_t index,
                   const FrameLayer& layer, Bytes encoded, Bytes profile,
-                  std::span<const MutableBytes> pieces, MutableBytes scratch,
-                  bool stream) noexcept;
+                  std::span<const MutableBytes> pieces, MutableBytes scratch, bool stream,
+                  const Codec* coder = nullptr) noexcept;
 
 // For a Sequence's tail, which is plain raw layers in place: lays out the header of a
 // frame whose layers are already there, computing their checksums. Returns the frame's

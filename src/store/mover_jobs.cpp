@@ -220,10 +220,11 @@ Code Mover::load_mapped(Job& job, const Copy& copy) {
   std::uint32_t first = 0;
   const std::uint32_t count = wanted_layers(job, first);
   its.counters().bytes_read.fetch_add(copy.frame_bytes, std::memory_order_relaxed);
+  const auto own = its.codecs();
   return decode_block(services_.layout(copy.layout), copy.key, frame, frame, 0,
-                      copy.frame_bytes, first, count, services_.profile,
-                      job.op->memory(job.index), &job.op->blocks[job.index].layers_ready,
-                      scratch_);
+                      copy.frame_bytes, first, count, own->codecs(copy.layout),
+                      services_.profile, job.op->memory(job.index),
+                      &job.op->blocks[job.index].layers_ready, scratch_);
 }
 
 Mover::Started Mover::begin_load(Job& job) {
@@ -326,10 +327,12 @@ void Mover::decode_ready(Task& task) {
   std::uint32_t first = 0;
   const std::uint32_t count = wanted_layers(job, first);
   const bool whole = count == layout.layers;
-  task.decoded = decode_landed(layout, job.source.key, whole ? frame : task.header, frame,
-                               task.from, job.source.frame_bytes, first, count,
-                               services_.profile, job.op->memory(job.index),
-                               job.op->blocks[job.index].layers_ready, scratch_);
+  const auto own = tier_.codecs();
+  task.decoded =
+      decode_landed(layout, job.source.key, whole ? frame : task.header, frame, task.from,
+                    job.source.frame_bytes, first, count, own->codecs(job.source.layout),
+                    services_.profile, job.op->memory(job.index),
+                    job.op->blocks[job.index].layers_ready, scratch_);
 }
 
 void Mover::landed(Task& task) {

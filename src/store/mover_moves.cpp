@@ -142,8 +142,9 @@ Mover::Started Mover::fill(Job& job, Bytes frame) {
   const MutableBytes out = target_tier.memory
                                ? target_tier.bytes_of(target_tier.node(target.node))
                                : task->staging;
-  code =
-      transcode(layout, job.key, frame, codecs, services_.profile, out, bytes, scratch_);
+  const auto own = table_.tier(job.source.tier).codecs();
+  code = transcode(layout, job.key, frame, own->codecs(job.source.layout), codecs,
+                   services_.profile, out, bytes, scratch_);
   if (code == Code::no_space) {
     table_.abandon(target);
     end(job, code);

@@ -299,10 +299,11 @@ void BlockStore::Impl::load_block(const std::shared_ptr<OperationState>& op,
         const Bytes frame = its.bytes_of(its.node(copy.node)).first(copy.frame_bytes);
         const BlockLayout& layout = services.layout(layout_id);
         its.counters().bytes_read.fetch_add(copy.frame_bytes, std::memory_order_relaxed);
-        code =
-            decode_block(layout, block.key, frame, frame, 0, copy.frame_bytes,
-                         op->layers.first, op->layers.resolve(layout), services.profile,
-                         op->memory(index), &block.layers_ready, thread_scratch());
+        const auto own = its.codecs();
+        code = decode_block(layout, block.key, frame, frame, 0, copy.frame_bytes,
+                            op->layers.first, op->layers.resolve(layout),
+                            own->codecs(layout_id), services.profile, op->memory(index),
+                            &block.layers_ready, thread_scratch());
       }
       if (code == Code::ok) table->touch(copy);
       if (code == Code::invalid_argument) block.why = kOtherLayout;

@@ -95,8 +95,8 @@ std::uint64_t encode_block(const BlockLayout& layout, const LayerCodecs& codecs,
 
 Code decode_landed(const BlockLayout& layout, BlockKey key, Bytes header, Bytes frame,
                    std::uint64_t frame_offset, std::uint64_t frame_bytes,
-                   std::uint32_t first, std::uint32_t count, Bytes profile,
-                   std::span<const MutableBytes> memory,
+                   std::uint32_t first, std::uint32_t count, const LayerCodecs& own,
+                   Bytes profile, std::span<const MutableBytes> memory,
                    std::atomic<std::uint32_t>& ready, CodingScratch& scratch) noexcept {
   return guarded([&] {
     FrameInfo info;
@@ -116,7 +116,7 @@ Code decode_landed(const BlockLayout& layout, BlockKey key, Bytes header, Bytes 
       const Code decoded = decode_layer(
           layout, info, l, layer, frame.subspan(layer.offset - frame_offset, layer.bytes),
           profile, scratch.pieces, scratch.layer.get(frame_scratch_bytes(layout)),
-          layout.layer_bytes() * count >= kStreamBytes);
+          layout.layer_bytes() * count >= kStreamBytes, &own.of(l));
       if (decoded != Code::ok) return decoded;
       // release: whoever reads the count sees the layer's bytes.
       ready.store(l - first + 1, std::memory_order_release);
@@ -127,21 +127,22 @@ Code decode_landed(const BlockLayout& layout, BlockKey key, Bytes header, Bytes 
 
 Code decode_block(const BlockLayout& layout, BlockKey key, Bytes header, Bytes frame,
                   std::uint64_t frame_offset, std::uint64_t frame_bytes,
-                  std::uint32_t first, std::uint32_t count, Bytes profile,
-                  std::span<const MutableBytes> memory, std::atomic<std::uint32_t>* ready,
-                  CodingScratch& scratch) noexcept {
-  std::atomic<std::uint32_t> own{0};
-  std::atomic<std::uint32_t>& done = ready != nullptr ? *ready : own;
+                  std::uint32_t first, std::uint32_t count, const LayerCodecs& own,
+                  Bytes profile, std::span<const MutableBytes> memory,
+                  std::atomic<std::uint32_t>* ready, CodingScratch& scratch) noexcept {
+  std::atomic<std::uint32_t> unseen{0};
+  std::atomic<std::uint32_t>& done = ready != nullptr ? *ready : unseen;
   const Code code = decode_landed(layout, key, header, frame, frame_offset, frame_bytes,
-                                  first, count, profile, memory, done, scratch);
+                                  first, count, own, profile, memory, done, scratch);
   return code == Code::ok && done.load(std::memory_order_relaxed) != count
              ? Code::corrupted
              : code;
 }
 
 Code transcode(const BlockLayout& layout, BlockKey key, Bytes frame,
-               const LayerCodecs& codecs, Bytes profile, MutableBytes out,
-               std::uint64_t& out_bytes, CodingScratch& scratch) noexcept {
+               const LayerCodecs& own, const LayerCodecs& codecs, Bytes profile,
+               MutableBytes out, std::uint64_t& out_bytes,
+               CodingScratch& scratch) noexcept {
   return guarded([&] {
     FrameInfo info;
     const Bytes header = own_header(layout, frame, scratch.header);
@@ -154,7 +155,7 @@ Code transcode(const BlockLayout& layout, BlockKey key, Bytes frame,
     const MutableBytes plain = scratch.plain.get(layout.bytes());
     const Code decoded =
         decode_block(layout, key, header, frame, 0, info.frame_bytes, 0, layout.layers,
-                     profile, {&plain, 1}, nullptr, scratch);
+                     own, profile, {&plain, 1}, nullptr, scratch);
     if (decoded != Code::ok) return decoded;
     out_bytes = encode_block(layout, codecs, key, info.first_position, profile,
                              {&plain, 1}, out, scratch);
