@@ -6,7 +6,7 @@
 // Ports: descriptors with their queue's tenant; outcomes; checks of the region table; jobs of the
 // mover; lines of the fast buffer; faults injected for tests; amounts that counters add. `idle_o`:
 // no descriptor is here, so no region is in use.
-// Latency: 7 cycles for a descriptor that moves nothing, 18 from one to the mover's job. Trusts the
+// Latency: 7 cycles for a descriptor that moves nothing, 17 from one to the mover's job. Trusts the
 // tenant, and the answers of the other blocks; nothing of a descriptor. Where the driver's regions
 // pass the end of device memory, that is a bus error.
 module speckv_command #(
