@@ -3,6 +3,7 @@
 // faults.
 #include <csignal>
 #include <cstdio>
+#include <ctime>
 #include <exception>
 #include <map>
 #include <string>
@@ -61,16 +62,31 @@ File accept_one(const std::string& name) {
   return File(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
 }
 
+#ifdef SPECKV_RTL_CARD
+// For guest.py, which shows such lines.
+void tell_speed(const std::string& socket, std::uint64_t cycles) {
+  const double seconds = static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+  std::printf("NOTE %s: %llu cycles of the RTL in %.1f s of processor time\n",
+              socket.substr(socket.rfind('/') + 1).c_str(),
+              static_cast<unsigned long long>(cycles), seconds);
+}
+#endif
+
 int serve(const Options& options) {
   const std::uint64_t bytes = options.memory_mib << 20;
   File memory(::memfd_create("speckv card", MFD_CLOEXEC));
   if (!memory.is_open() || ::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0) {
     return complain("card memory");
   }
+#ifdef SPECKV_RTL_CARD
+  const RtlCard* rtl = nullptr;
+#endif
   const auto make = [&](MutableBytes at,
                         engine::HostPort& port) -> std::unique_ptr<Card> {
 #ifdef SPECKV_RTL_CARD
-    return rtl_card({.budget = 2000, .mapped = true}, at, port);
+    auto card = rtl_card({.budget = 2000, .mapped = true}, at, port);
+    rtl = card.get();
+    return card;
 #else
     return options.fault == Fault::none ? golden_card(at, port)
                                         : faulty_card(options.fault, at, port);
@@ -81,7 +97,11 @@ int serve(const Options& options) {
   pull_on_signal(*function);
   const File client = accept_one(options.socket);
   if (!client.is_open()) return complain(options.socket.c_str());
-  if (!VfioUser(client, *function).serve()) {
+  const bool sound = VfioUser(client, *function).serve();
+#ifdef SPECKV_RTL_CARD
+  tell_speed(options.socket, rtl->cycles());
+#endif
+  if (!sound) {
     std::fprintf(stderr, "CARD BAD what the client sent was no message\n");
     return 1;
   }

@@ -52,6 +52,7 @@ def summary(console):
     """One line for people, and what was skipped."""
     passed = sum(int(count) for count in PASSED.findall(console))
     lines = re.findall(r"^.*\(\d{4,} ms\)", console, re.M)  # what took longest
+    lines += re.findall(r"^NOTE [^\r\n]*", console, re.M)  # figures of programs and cards
     lines += [match.group(1).strip() for match in SKIPPED.finditer(console)]
     return "\n".join([f"{passed} tests passed in the guest", *lines])
 
@@ -122,6 +123,7 @@ def selftest():
     found = subprocess.run(["grep", "-E", REPORTS], input=log, text=True, capture_output=True,
                            check=False).stdout.splitlines()
     assert found == list(REPORTED), set(found) ^ set(REPORTED)
+    assert "NOTE a figure" in summary("NOTE a figure\r\n" + GOOD)
     assert "a: SKIPPED because" in summary(GOOD + "a: SKIPPED because\r\n")
     broken = "CARD KILL 1\r\nqemu: util/error.c:62: error_setv: Assertion `*errp == NULL' failed.\n"
     assert emulator_broke(-6, broken)

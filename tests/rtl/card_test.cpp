@@ -2,6 +2,7 @@
 // nothing and with 4 KB to move, layers; and resets in the middle of commands, and
 // registers that both read at once.
 #include <cstdio>
+#include <ctime>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -56,6 +57,24 @@ TEST(CardFigures, Layers) {
     EXPECT_LE(up, 2 * kPlain / 64 + 300);
     EXPECT_LE(down, kPlain / 64 + 300);
   }
+}
+
+// What a simulated cycle costs while layers are coded; told, with no bar.
+TEST(CardFigures, SimulationSpeed) {
+  CardBench bench({.budget = 1});
+  constexpr std::uint32_t kPlain = 2 * 2 * 128 * 64 * 2, kLayers = 20;
+  const std::uint64_t begin = bench.card().cycles();
+  const std::clock_t start = std::clock();
+  for (std::uint32_t n = 0; n < kLayers; ++n) {
+    bench.put(layer(Opcode::encode, codec::kKvq4, kPlain));
+    bench.serve();
+    ASSERT_EQ(bench.answer(bench.tail() - 1), Answer::ok);
+  }
+  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  const auto cycles = static_cast<double>(bench.card().cycles() - begin);
+  EXPECT_GT(cycles, kLayers * kPlain / 64.0);
+  std::printf("the whole card, small: %.0f cycles a second of processor time\n",
+              cycles / seconds);
 }
 
 // A reset while commands run: afterwards everything is as after power-on, and works.
