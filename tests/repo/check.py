@@ -81,7 +81,7 @@ def run_usage(tree):
 
     for words in (["tset"], ["test", "quik"], ["test", "quick", "more"], ["test", "nightly", "lon"], ["bench", "--jsn"],
                   ["bench", "--json"], ["bench", "--json", ""], ["help", "me"], ["guest", "2.6"], ["rtl"],
-                  ["rtl", "lnt"], ["rtl", "wave"], ["rtl", "wave", "A.B", "soon"]):
+                  ["rtl", "lnt"], ["rtl", "wave"], ["rtl", "wave", "A.B", "soon"], ["demo", "vllm", "--shrt"]):
         found = call(*words)
         if found.returncode != 2 or "usage:" not in found.stderr or found.stdout:
             yield f"./run {' '.join(words)}: {found}"

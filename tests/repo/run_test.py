@@ -144,6 +144,10 @@ def files_are_named_from_where_the_caller_is(folder):
     folder.tool("python3", 'echo "$@"')
     code, lines = folder.run("demo", "--json", "out.json", at="elsewhere")
     assert code == 0 and lines[-1] == f"{folder.root}/elsewhere --json out.json", lines
+    folder.tool("python3", 'echo "$PWD" "$@"')
+    code, lines = folder.run("demo", "vllm", "--json", "out.json", at="elsewhere")
+    assert code == 0 and re.match(rf"{folder.root}/elsewhere .*/vllm_demo.py /.* --json out.json$",
+                                  lines[-1]), lines
     code, lines = folder.run("bench", "--json", "out.json", "match_bench", at="elsewhere")
     assert code == 0 and f"--json {folder.root}/elsewhere/out.json match_bench" in lines[-1], lines
     code, lines = folder.run("bench", "python")
