@@ -3,9 +3,9 @@
 The job: {"model": folder, "transfer": kv-transfer-config or null, "rounds": [round...], "dtype",
 "blocks", "chars", "max_model_len", "watched": what watched.py is asked}; a round is {"prompts":
 [number...], "together": whether the engine has all of them at once, "max_tokens", "salt",
-"logprobs", "metrics" (and shared memory), "before": [[action, argument...]...]}. A prompt is a stretch of a book. The
-result: for every round its seconds and tokens, and the metrics. It is written after each round, so
-that a run that is killed leaves what it had.
+"logprobs", "metrics" (and shared memory), "before": [[action, argument...]...]}. A prompt is a
+stretch of a book. The result: for every round its seconds and tokens, and the metrics. It is written
+after each round, so that a run that is killed leaves what it had.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 
+KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate()
 BOOK = pathlib.Path(__file__).parents[3] / "data" / "northanger.txt"
 
 
@@ -61,8 +62,37 @@ def wait_for_death(fifo):
         assert words.read(), "it ended otherwise"
 
 
+def fill(folder):
+    """What a file system has left goes into another file, to the last byte."""
+    with open(pathlib.Path(folder) / "filler", "ab", buffering=0) as file:
+        for size in (1 << 20, 4096):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+    assert os.statvfs(folder).f_bavail == 0
+
+
+def thin(path):
+    """Takes away what a pool has reserved for its blocks and not used yet, as on a file system that
+    reserves nothing; and fills that."""
+    libc, zeros = ctypes.CDLL(None, use_errno=True), bytes(1 << 16)
+    with open(path, "r+b") as file:
+        place = int.from_bytes(file.read(64)[48:56], "little")  # docs/block-format.md: of the data
+        while piece := os.pread(file.fileno(), len(zeros), place):
+            if piece == zeros[:len(piece)] and libc.fallocate(
+                    file.fileno(), PUNCH_HOLE | KEEP_SIZE, ctypes.c_int64(place),
+                    ctypes.c_int64(len(piece))):
+                raise OSError(ctypes.get_errno(), "fallocate")
+            place += len(piece)
+    fill(pathlib.Path(path).parent)
+
+
+def make_room(folder):
+    (pathlib.Path(folder) / "filler").unlink()
+
+
 ACTIONS = {"damage": damage, "cut": cut, "meet": meet, "flush": wait_for_flush,
-           "death": wait_for_death}
+           "death": wait_for_death, "fill": fill, "thin": thin, "make_room": make_room}
 
 
 def metrics_of():

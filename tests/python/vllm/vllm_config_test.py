@@ -14,7 +14,6 @@ import types
 import cxlspeckv
 import pytest
 import torch
-from cxlspeckv import codecs
 from cxlspeckv.vllm import core, engine_file, facts
 from cxlspeckv.vllm.engine_file import EngineFile, sweep
 from cxlspeckv.vllm.settings import ConfigError, parse

@@ -7,12 +7,13 @@ import functools
 import math
 import os
 import re
+import subprocess
 
 import cxlspeckv
 import pytest
 import torch
 from reference import kv_of, tokens_of
-from vllm_support import EngineRun, model, nightly, ours, watched
+from vllm_support import EngineRun, model, nightly, on_a_disk, ours, watched
 
 PROMPTS = [0, 1, 2]
 # 8 blocks of 128 tokens hold one prompt of about 700, so that the next one pushes it out.
@@ -239,6 +240,29 @@ def test_a_full_store_and_a_slow_one_cost_time_and_nothing_else(engine, tmp_path
     check(result, rounds, right)
     assert counted(result, "vllm:cxlspeckv_failed_loads") > 0
     cxlspeckv.remove_store(str(tmp_path / "slow"))
+
+
+def test_a_disk_that_fills_up_while_the_engine_runs(engine, tmp_path, right):
+    """What a pool has reserved is its own. Where the file system keeps no such promise, a block that
+    finds no room is not stored, and what is stored stays; with room again it goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    tried = subprocess.run([*on_a_disk(disk, 1), "true"], stderr=subprocess.PIPE, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no file system can be mounted here: {tried.stderr.strip()}")
+    pool, one, others = str(disk / "pool"), {"prompts": PROMPTS[:1]}, {"prompts": PROMPTS[1:]}
+    rounds = [one | {"before": [["fill", str(disk)]]}, one,
+              others | {"before": [["thin", pool]]}, WARM,
+              others | {"before": [["make_room", str(disk)]]}, WARM]
+    told = engine(rounds, ours([{"uri": f"file:{pool}?size=128M"}]), disk=(str(disk), 144),
+                  **SMALL).finished()
+    check(told, rounds, right)
+    cached = [found["cached"] for found in told["rounds"]]
+    everything = whole_blocks(told["rounds"][3])
+    assert cached[:2] == [[0], everything[:1]]
+    assert cached[2:4] == [[0, 0], [everything[0], 0, 0]]
+    assert cached[5] == everything
+    assert told["metrics"]["vllm:cxlspeckv_dropped_saves{no_space}"] == 2 * sum(everything[1:]) / 128
 
 
 def test_a_mistake_is_told_in_one_line_at_the_start(engine):

@@ -215,10 +215,10 @@ ALONE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"
 
 
 def on_a_disk(folder, megabytes):
-    """Before a command: it sees a file system of that size there, and shared memory such as in a
-    container of docker's, which nobody else does."""
+    """Before a command: it sees a file system of that size there, and shared memory of its own, which
+    nobody else does."""
     mount = (f'mount -t tmpfs -o size={megabytes}M disk "$0" && '
-             'mount -t tmpfs -o size=64M shm /dev/shm && exec "$@"')
+             'mount -t tmpfs shm /dev/shm && exec "$@"')
     return [*ALONE, "sh", "-c", mount, folder]
 
 
