@@ -9,6 +9,7 @@
 
 #include "cli/command.hpp"
 #include "trace/read.hpp"
+#include "trace/replay.hpp"
 
 namespace speckv::cli {
 
@@ -30,6 +31,7 @@ struct Report {
     double stall = 0, stall_half = 0;  // s
     double cut = 0, cut_half = 0;      // of the stall of "lru" with the same seed
     nlohmann::ordered_json first{};
+    std::vector<trace::StagedSoFar> over_time{};  // of the first seed
   };
   std::string trace, node;
   std::uint64_t seeds = 1;

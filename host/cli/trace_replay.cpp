@@ -265,6 +265,7 @@ int compare_trace(const Arguments& arguments) {
   if (seeds == 0) return fail(Status(Code::invalid_argument, "--count: at least 1"));
   std::vector<std::vector<double>> stalls(modes().size());
   std::vector<ordered_json> first;
+  std::vector<std::vector<trace::StagedSoFar>> over_time;
   for (std::uint64_t i = 0; i < seeds; ++i) {
     const auto recording = recorded(arguments, arguments.seed + i);
     if (!recording.ok()) return fail(recording.error());
@@ -274,9 +275,10 @@ int compare_trace(const Arguments& arguments) {
           run(modes()[m], *recording, training ? &*training : nullptr, *node, arguments);
       if (!result.ok()) return fail(result.error());
       stalls[m].push_back(result->stall);
-      if (i == 0)
-        first.push_back(told(
-            *result, static_cast<double>(arguments.kv_bytes) * recording->block_tokens));
+      if (i > 0) continue;
+      first.push_back(told(
+          *result, static_cast<double>(arguments.kv_bytes) * recording->block_tokens));
+      over_time.push_back(result->over_time);
     }
   }
   const Report report = [&] {
@@ -290,7 +292,8 @@ int compare_trace(const Arguments& arguments) {
         against.push_back(stalls[lru][i] > 0 ? 1 - stalls[m][i] / stalls[lru][i] : 0);
       const Figures stall = figures(stalls[m]), cut = figures(against);
       made.rows.push_back({std::string(modes()[m].name), std::string(modes()[m].help),
-                           stall.mean, stall.half, cut.mean, cut.half, first[m]});
+                           stall.mean, stall.half, cut.mean, cut.half, first[m],
+                           over_time[m]});
     }
     return made;
   }();

@@ -1,4 +1,5 @@
 // speckvctl trace compare: the table, the document, and one page of HTML without scripts.
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 
@@ -49,6 +50,57 @@ std::string bars(const Report& report, const std::string& title,
   return svg + "</svg>\n";
 }
 
+// What had become of the bytes that a policy fetched ahead, as time went by: three lines
+// that rise, the highest of which fills the height.
+std::string over_time(const Report::Row& row) {
+  using trace::StagedSoFar;
+  struct Line {
+    const char *name, *colour;
+    std::uint64_t StagedSoFar::*bytes;
+  };
+  constexpr Line kLines[] = {{"useful", "#3a8f4d", &StagedSoFar::useful},
+                             {"late", "#c98a1b", &StagedSoFar::late},
+                             {"wasted", "#b5483a", &StagedSoFar::wasted}};
+  constexpr double kLeft = 70, kTop = 10, kWidth = 500, kHeight = 150;
+  if (row.over_time.empty()) return {};
+  const StagedSoFar& end = row.over_time.back();
+  const auto most = static_cast<double>(std::max({end.useful, end.late, end.wasted}));
+  if (most == 0) return {};
+  const double seconds = std::max(end.at, 1e-9);
+  const auto text = [](double x, double y, const std::string& what,
+                       const char* more = "") {
+    return "<text x=\"" + number(x, 0) + "\" y=\"" + number(y, 0) + "\"" + more + ">" +
+           what + "</text>\n";
+  };
+  std::string svg =
+      "<h3>" + escaped(row.name) +
+      "</h3>\n<svg width=\"760\" height=\"190\" role=\"img\" aria-label=\"" +
+      escaped(row.name) + "\">\n<path d=\"M" + number(kLeft, 0) + " " + number(kTop, 0) +
+      "V" + number(kTop + kHeight, 0) + "H" + number(kLeft + kWidth, 0) +
+      "\" fill=\"none\" stroke=\"#888\"/>\n";
+  svg += text(0, kTop + 10, number(most / 1e9, most < 1e10 ? 2 : 0) + " GB") +
+         text(kLeft, kTop + kHeight + 16, "0") +
+         text(kLeft + kWidth - 50, kTop + kHeight + 16, number(seconds, 0) + " s");
+  double y = kTop + 14;
+  for (const Line& line : kLines) {
+    svg += "<polyline class=\"" + std::string(line.name) + "\" fill=\"none\" stroke=\"" +
+           line.colour + "\" stroke-width=\"2\" points=\"";
+    for (const StagedSoFar& then : row.over_time)
+      svg +=
+          number(kLeft + kWidth * then.at / seconds, 1) + "," +
+          number(kTop + kHeight * (1 - static_cast<double>(then.*line.bytes) / most), 1) +
+          " ";
+    svg.back() = '"';
+    svg +=
+        "/>\n" + text(kLeft + kWidth + 12, y,
+                      std::string(line.name) + ", " +
+                          number(static_cast<double>(end.*line.bytes) / 1e9, 2) + " GB",
+                      (" fill=\"" + std::string(line.colour) + "\"").c_str());
+    y += 20;
+  }
+  return svg + "</svg>\n";
+}
+
 std::string page(const Report& report) {
   double most = 1e-9, bytes = 1e-9;
   for (const Report::Row& row : report.rows) {
@@ -56,7 +108,7 @@ std::string page(const Report& report) {
     bytes = std::max(bytes, row.first["staged_bytes"].get<double>());
   }
   std::vector<std::pair<double, std::string>> stall, hits, staged;
-  std::string rows;
+  std::string rows, fates;
   for (const Report::Row& row : report.rows) {
     stall.emplace_back(row.stall / most,
                        number(row.stall, 1) + " s \u00b1 " + number(row.stall_half, 1));
@@ -73,6 +125,7 @@ std::string page(const Report& report) {
     for (const char* const key : {"stall_p50", "stall_p95", "stall_p99", "top_hit_rate"})
       rows += "<td>" + number(row.first[key].get<double>(), 3);
     rows += "</tr>\n";
+    fates += over_time(row);
   }
   return "<!doctype html>\n<meta charset=\"utf-8\"><title>" + escaped(report.trace) +
          "</title>\n<style>body{font:14px sans-serif;margin:2em}td,th{padding:2px "
@@ -84,7 +137,8 @@ std::string page(const Report& report) {
          "lru, %<th>p50, s<th>p95<th>p99<th>hits in the first tier</tr>\n" +
          rows + "</table>\n" + bars(report, "Stall of all requests", stall) +
          bars(report, "Shared blocks that were in the first tier", hits) +
-         bars(report, "Bytes fetched ahead", staged);
+         bars(report, "Bytes fetched ahead", staged) +
+         (fates.empty() ? "" : "<h2>What became of them over time</h2>\n" + fates);
 }
 
 }  // namespace

@@ -16,6 +16,8 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 constexpr double kPoll =
     0.1;  // s after which a scheduler that had nothing is asked again
 
+constexpr double kSamples = 120;  // of over_time
+
 // One thing that will happen; earlier ones first, then in the order of their numbers.
 struct Due {
   double at = 0;
@@ -50,6 +52,7 @@ class Replay {
   double load(const Found& found, double start);
   void displace(const Found& found, std::uint32_t session, double now);
   void stage(double now);
+  void sample(double at);
   double top_of(const Agenda& agenda) const {
     if (agenda.empty()) return kNever;
     return agenda.top().at;
@@ -70,7 +73,7 @@ class Replay {
   std::vector<double> ends_;  // when each request is complete
   std::vector<std::uint32_t> reused_;
   Agenda completions_, hints_;
-  double engine_free_ = 0, poll_at_ = kNever;
+  double engine_free_ = 0, poll_at_ = kNever, sample_at_ = kNever;
   std::uint32_t arrivals_ = 0;
   ReplayResult result_;
 };
@@ -117,6 +120,7 @@ Replay::Replay(const Trace& trace, const Node& node, const ReplayOptions& option
   by_session_ = by_session.get();
   residency_ = std::move(by_session);
   if (schedule.stage) poll_at_ = 0;
+  sample_at_ = 0;
 }
 
 // Reads of what lies in slower tiers, from `start` on: when all of it is there.
@@ -255,10 +259,24 @@ double Replay::next_event() const {
   return at;
 }
 
+void Replay::sample(double at) {
+  StagedSoFar sum{.at = at};
+  for (const auto source : {prefetch::Source::learned, prefetch::Source::hint}) {
+    const prefetch::Counters& counters = scheduler_->counters(source);
+    sum.useful += counters.useful;
+    sum.late += counters.late;
+    sum.wasted += counters.wasted;
+  }
+  result_.over_time.push_back(sum);
+}
+
 ReplayResult Replay::run() {
   const auto count = static_cast<std::uint32_t>(trace_.requests.size());
+  const double step = std::max(trace_.seconds() / kSamples, 1e-3);
   while (arrivals_ < count) {
     const double now = std::min(next_event(), trace_.requests[arrivals_].arrived);
+    for (; sample_at_ <= now; sample_at_ += step)
+      sample(sample_at_);
     if (now == trace_.requests[arrivals_].arrived) {
       arrive(arrivals_++);
     } else if (now == top_of(completions_)) {
@@ -285,6 +303,7 @@ ReplayResult Replay::run() {
     poll_at_ = now + kPoll;
   }
   if (scheduler_) {
+    sample(count == 0 ? 0 : trace_.requests.back().arrived);
     for (std::size_t i = 0; i < prefetch::kSources; ++i)
       result_.sources[i] = scheduler_->counters(static_cast<prefetch::Source>(i));
   }

@@ -47,6 +47,12 @@ struct ReplayOptions {
   double measure_from = 0;  // s: what comes earlier warms up
 };
 
+// What had become by then of all that was fetched ahead, in bytes.
+struct StagedSoFar {
+  double at = 0;  // s
+  std::uint64_t useful = 0, late = 0, wasted = 0;
+};
+
 struct ReplayResult {
   std::uint64_t requests = 0, block_accesses = 0;  // of all
   // Of those that are measured:
@@ -55,6 +61,7 @@ struct ReplayResult {
   double stall = 0;                                               // s, of all
   std::vector<float> stalls{};  // s, one a request, in the order of the requests
   std::array<prefetch::Counters, prefetch::kSources> sources{};
+  std::vector<StagedSoFar> over_time{};  // of "return": in equal steps, and at the end
 };
 
 // Deterministic. invalid_argument: no such policy, or a node that is none.

@@ -344,7 +344,17 @@ def traces_are_replayed_and_policies_compared(folder):
     assert compared["seeds"] == 3 and rows["lru"]["cut"] == 0 and len(rows) == 13, compared
     assert rows["lru"]["stall_seconds"] == told["stall_seconds"]
     text = page.read_text(encoding="utf-8")
-    assert text.count("<svg") == text.count("</svg>") == 3 and "<script" not in text
+    staging = [row for row in compared["policies"] if row["useful_bytes"] + row["late_bytes"] + row["wasted_bytes"] > 0]
+    assert staging and all(row["policy"] not in ("lru", "retention", "oracle-retention") for row in staging), compared
+    assert text.count("<svg") == text.count("</svg>") == 3 + len(staging) and "<script" not in text
+    for row in staging:  # three lines that rise, each to its share of the height
+        plot = text.split(f'aria-label="{row["policy"]}"')[1].split("</svg>")[0]
+        most = max(row[f"{fate}_bytes"] for fate in ("useful", "late", "wasted"))
+        for fate in ("useful", "late", "wasted"):
+            points = re.search(f'class="{fate}"[^>]*points="([^"]*)"', plot)[1].split()
+            times, heights = zip(*(map(float, point.split(",")) for point in points))
+            assert len(points) > 100 and list(times) == sorted(times) and list(heights) == sorted(heights, reverse=True)
+            assert abs((heights[0] - heights[-1]) - 150 * row[f"{fate}_bytes"] / most) < 0.2, (row, heights[-1])
     assert len(call("trace", "compare", *on).splitlines()) == 14
     for change, words in ((("1G", "x"), []), (("1G", "0"), []), (('"cxl"', '"wire"'), []), (("name = \"n\"", "color = 1"), []),
                           (("capacity", "size"), []), (("[[tier]]", "[tier"), []), (("", ""), ["--policy", "mru"])):

@@ -202,7 +202,9 @@ TEST(Replay, who_knows_the_future_waits_less) {
   for (std::uint64_t seed = 1; seed <= 10; ++seed) {
     const Trace trace = random_trace(seed, 400, 1.0);
     const Node node = small_node(24, 24, 1000);
-    lru += replay(trace, node, small_options("lru"))->stall;
+    const auto by_use = replay(trace, node, small_options("lru"));
+    lru += by_use->stall;
+    EXPECT_TRUE(by_use->over_time.empty()) << "nothing is fetched ahead";
     ReplayOptions options = small_options("return");
     options.schedule.chunk_bytes = 16 * 1024;
     options.schedule.most_in_flight = 64 * 1024;
@@ -212,6 +214,17 @@ TEST(Replay, who_knows_the_future_waits_less) {
     const prefetch::Counters& counters = told->sources[1];
     EXPECT_GT(counters.useful, counters.staged / 2);
     EXPECT_LE(counters.useful + counters.wasted, counters.staged);
+    ASSERT_GE(told->over_time.size(), 120U);
+    for (std::size_t i = 1; i < told->over_time.size(); ++i) {
+      const StagedSoFar &before = told->over_time[i - 1], &then = told->over_time[i];
+      ASSERT_LE(before.at, then.at + 1e-9);
+      ASSERT_TRUE(before.useful <= then.useful && before.late <= then.late &&
+                  before.wasted <= then.wasted);
+    }
+    EXPECT_EQ(told->over_time.back().useful, counters.useful);
+    EXPECT_EQ(told->over_time.back().wasted, counters.wasted);
+    EXPECT_EQ(told->over_time.back().late, counters.late);
+    EXPECT_EQ(told->over_time.front().useful, 0U);
     options.hint_lead = std::numeric_limits<double>::infinity();
     oracle += replay(trace, node, options)->stall;
   }
