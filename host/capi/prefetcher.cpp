@@ -33,7 +33,13 @@ void take_time(std::uint64_t given, std::chrono::nanoseconds& out) {
 }
 
 Status read(const speckv_prefetcher_options& given, PrefetchOptions& out) {
+  constexpr std::uint32_t kWithout = SPECKV_WITHOUT_STAGING | SPECKV_WITHOUT_RETENTION;
   if (Status known = read_sources(given.sources, out); !known.ok()) return known;
+  if ((given.without & ~kWithout) != 0) return refused("without STAGING or RETENTION");
+  if (given.reserved != 0)
+    return refused("reserved fields of a prefetcher's options must be 0");
+  out.stage = (given.without & SPECKV_WITHOUT_STAGING) == 0;
+  out.retain = (given.without & SPECKV_WITHOUT_RETENTION) == 0;
   if (given.layout > 0xFFFF) return refused("the store has no such layout");
   out.layout = static_cast<LayoutId>(given.layout);
   take(given.chunk_bytes, out.chunk_bytes);
@@ -170,6 +176,7 @@ speckv_status speckv_prefetcher_stats(const speckv_prefetcher* prefetcher,
     return fill_stats(
         stats, speckv_prefetch_stats{0, now.in_flight, now.peak_in_flight, now.sessions,
                                      now.blocks, now.failed, source_of(now.learned),
-                                     source_of(now.hinted)});
+                                     source_of(now.hinted), now.learned.retained,
+                                     now.hinted.retained});
   });
 }

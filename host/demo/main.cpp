@@ -78,9 +78,10 @@ void declare(CLI::App& app, Settings& settings, std::string& codec) {
       [](const std::string& name) { return std::string(name.empty() ? "no name" : ""); },
       "");
   app.add_option("--speculation", settings.speculation,
-                 "compare these where users think between turns: off, learned, hinted")
+                 "compare these where users think between turns: off, retained, learned, "
+                 "hinted")
       ->delimiter(',')
-      ->check(CLI::IsMember({"off", "learned", "hinted"}))
+      ->check(CLI::IsMember({"off", "retained", "learned", "hinted"}))
       ->type_name("WAY,WAY");
   app.add_option("--text", settings.text, "text to read (default: the one shipped)")
       ->check(named)

@@ -110,9 +110,9 @@ double mean(const std::vector<double>& values) {
 
 void add_thinking(std::string& out, const Report& report) {
   if (report.thinking.empty()) return;
-  append(out, "\n%-11s %20s %21s %10s %9s %9s %9s %9s\n", "speculation",
+  append(out, "\n%-11s %20s %21s %10s %9s %9s %9s %9s %9s\n", "speculation",
          "stall, median / mean", "first token, median", "there", "staged", "useful",
-         "late", "wasted");
+         "late", "wasted", "kept");
   for (const ThinkingResult& r : report.thinking) {
     const PrefetchStats::Source& s =
         r.speculation == "hinted" ? r.stats.hinted : r.stats.learned;
@@ -120,8 +120,8 @@ void add_thinking(std::string& out, const Report& report) {
            r.speculation.c_str(), 1e3 * median(r.stall_seconds).value_or(0),
            1e3 * mean(r.stall_seconds), 1e3 * median(r.first_token_seconds).value_or(0),
            100 * share(r.in_fast_tier, r.blocks), mebibytes(s.staged));
-    append(out, " %5.0f MiB %5.0f MiB %5.0f MiB\n", mebibytes(s.useful),
-           mebibytes(s.late), mebibytes(s.wasted));
+    append(out, " %5.0f MiB %5.0f MiB %5.0f MiB %5.0f MiB\n", mebibytes(s.useful),
+           mebibytes(s.late), mebibytes(s.wasted), mebibytes(s.retained));
   }
   append(
       out,
@@ -130,7 +130,7 @@ void add_thinking(std::string& out, const Report& report) {
       kQuickThinks / 2, kQuickThinks * 1.5, kSlowThinks / 2, kSlowThinks * 1.5);
   append(out,
          "Hints come %.0f s ahead. There: blocks in the fast tier when their turn "
-         "arrived.\n",
+         "arrived. Kept: each time that last use\nwould have given it up.\n",
          kHintLead);
 }
 

@@ -78,7 +78,8 @@ Status Lane::open(Model& model, const std::vector<std::vector<std::uint32_t>>& p
   if (!opened) return opened.error();
   cache_ = *std::move(opened);
   PrefetchOptions options;
-  options.learned = result.speculation == "learned";
+  options.stage = result.speculation != "retained";
+  options.learned = result.speculation == "learned" || !options.stage;
   options.hinted = result.speculation == "hinted";
   options.chunk_bytes = 4 * kv_layout().bytes();
   options.clock = &clock_;

@@ -1,5 +1,6 @@
 // host/demo/thinking.hpp -- conversations whose users think between turns: what a turn
-// waits for its KV with speculation off, learned and hinted.
+// waits for its KV with speculation off, learned and hinted, and retained: what is
+// learned says what to keep, and nothing is fetched ahead.
 //
 // When each turn arrives is drawn before, so that all ways answer the same ones in the
 // same order; they take turns round by round. Each way has a clock of its own, which runs

@@ -46,8 +46,11 @@ std::shared_ptr<Stager> create(std::shared_ptr<Store> store, bool learned, bool 
                                std::uint64_t most_in_flight, std::uint64_t learning_bytes,
                                double hint_life, double unread_life,
                                std::uint32_t sessions, std::uint32_t blocks,
-                               std::vector<double> bytes_per_second) {
+                               std::vector<double> bytes_per_second, bool stage,
+                               bool retain) {
   PrefetchOptions options;
+  options.stage = stage;
+  options.retain = retain;
   options.learned = learned;
   options.hinted = hinted;
   options.layout = LayoutId{layout};
@@ -72,6 +75,7 @@ py::dict source_of(const PrefetchStats::Source& s) {
   out["wasted"] = s.wasted;
   out["unread"] = s.unread;
   out["pauses"] = s.pauses;
+  out["retained"] = s.retained;
   return out;
 }
 

@@ -30,6 +30,7 @@ class PrefetchSource:
     wasted: int
     unread: int
     pauses: int  # times that it was silenced because it lost
+    retained: int  # kept by the first tier, each time that its policy would have given it up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,9 @@ class Prefetcher(Scoped):
     silent, and never more than the first tier has. `hint_life`: seconds after its time that a hint
     is believed; `unread_life`: what was staged without one counts as wasted then. `sessions` (to
     65536) and `blocks` (to 2^28) are remembered at once. `bytes_per_second`: at which each tier is
-    read, or, of the first, filled; empty: 64e9, 28e9, and 7e9 for the others.
+    read, or, of the first, filled; empty: 64e9, 28e9, and 7e9 for the others. `stage`: what is
+    expected is promoted; `retain`: the first tier gives it up last, for the first of a store's
+    prefetchers that would have it so.
 
     Raises `InvalidArgument`, also in a store of one tier.
     """
@@ -79,6 +82,8 @@ class Prefetcher(Scoped):
         sessions: int = 4096,
         blocks: int = 1 << 20,
         bytes_per_second: Sequence[float] = (),
+        stage: bool = True,
+        retain: bool = True,
     ) -> None:
         self._core = _core.Prefetcher(
             store._core,
@@ -93,6 +98,8 @@ class Prefetcher(Scoped):
             sessions,
             blocks,
             list(bytes_per_second),
+            stage,
+            retain,
         )
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ void Chains::put(Place& place, std::int8_t tier, Changes& changes) const {
 void Chains::tell_held(std::uint32_t session, const Changes& changes) {
   for (std::uint32_t t = 0; t < changes.size(); ++t) {
     if (changes[t] == 0) continue;
+    held_[t] += changes[t];
     scheduler_.tell(
         {.kind = Entry::Kind::held, .session = session, .change = changes[t], .tier = t});
   }
@@ -55,16 +56,19 @@ void Chains::leave(std::uint32_t session, BlockKey key, Changes& changes, double
   settle(found->second, Outcome::wasted, now);
   put(found->second, BlockStore::kAbsent, changes);
   places_.erase(found);
+  if (kept_ != nullptr) kept_->disown(key, session);
 }
 
-// A block of another session's chain is of this one's, too: it was just used.
-void Chains::own(std::uint32_t session, Place& place, double now) {
-  if (place.owner == session) return;
+// A block of another session's chain is of this one's, too: it was just used. Whether it
+// is.
+bool Chains::own(std::uint32_t session, Place& place, double now) {
+  if (place.owner == session) return false;
   settle(place, Outcome::useful, now);
   Changes changes{};
   put(place, BlockStore::kAbsent, changes);
   tell_held(place.owner, changes);
   place.owner = session;
+  return true;
 }
 
 std::uint32_t Chains::set(std::uint32_t session, std::span<const BlockKey> chain,
@@ -72,6 +76,7 @@ std::uint32_t Chains::set(std::uint32_t session, std::span<const BlockKey> chain
   Row& row = rows_[session];
   const auto [kept, _] =
       std::mismatch(row.keys.begin(), row.keys.end(), chain.begin(), chain.end());
+  const auto same = static_cast<std::size_t>(kept - row.keys.begin());
   Changes changes{};
   for (auto key = kept; key != row.keys.end(); ++key)
     leave(session, *key, changes, now);
@@ -79,10 +84,12 @@ std::uint32_t Chains::set(std::uint32_t session, std::span<const BlockKey> chain
   row.keys.assign(chain.begin(), chain.end());
   std::uint32_t known = 0;
   bool all_known = true;
-  for (const BlockKey key : chain) {
-    const auto [place, is_new] = places_.try_emplace(key);
+  for (std::uint32_t depth = 0; depth < chain.size(); ++depth) {
+    const auto [place, is_new] = places_.try_emplace(chain[depth]);
     if (is_new) place->second.owner = session;
-    own(session, place->second, now);
+    const bool taken = own(session, place->second, now);
+    if (kept_ != nullptr && (taken || depth >= same))
+      kept_->own(chain[depth], session, depth);
     place->second.lost = false;
     all_known = all_known && !is_new;
     known += all_known ? 1 : 0;
@@ -201,6 +208,20 @@ void Chains::landed(const Chunk& chunk, std::span<const BlockKey> keys,
                  now);
   }
   tell_held(session, changes);
+}
+
+std::uint32_t Chains::front(std::uint32_t session, std::uint32_t tier,
+                            std::uint64_t bytes) const {
+  const std::vector<BlockKey>& keys = rows_[session].keys;
+  std::uint64_t left = bytes / block_bytes_;
+  for (std::uint32_t depth = 0; depth < keys.size(); ++depth) {
+    const auto found = places_.find(keys[depth]);
+    if (found == places_.end() || found->second.owner != session ||
+        found->second.tier != static_cast<std::int8_t>(tier))
+      continue;
+    if (left-- == 0) return depth;
+  }
+  return KeptBlocks::kAll;
 }
 
 std::vector<bool> Chains::are_in(std::span<const BlockKey> keys, std::uint32_t tier) {

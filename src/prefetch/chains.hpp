@@ -15,6 +15,7 @@
 #include "cxlspeckv/store.hpp"
 
 #include "prefetch/journal.hpp"
+#include "store/kept_blocks.hpp"
 
 namespace speckv::prefetch {
 
@@ -33,6 +34,8 @@ class Chains {
  public:
   Chains(const BlockStore& store, RecordedScheduler& scheduler, std::uint64_t block_bytes,
          std::uint32_t sessions);
+  // Tells the set from now on whose each block is. Before any chain is set.
+  void tell(KeptBlocks* kept) noexcept { kept_ = kept; }
 
   // A finished request's chain takes the place of the session's last one. How many blocks
   // at its front were known before.
@@ -59,9 +62,17 @@ class Chains {
   // Whether each block is in the tier or a faster one now.
   std::vector<bool> are_in(std::span<const BlockKey> keys, std::uint32_t tier);
 
+  // Blocks from the front on of which the tier has so many bytes; all, if it has fewer.
+  std::uint32_t front(std::uint32_t session, std::uint32_t tier,
+                      std::uint64_t bytes) const;
+
   std::size_t blocks() const noexcept { return blocks_; }
   std::size_t length(std::uint32_t session) const noexcept {
     return rows_[session].keys.size();
+  }
+  // Bytes of all chains in a tier, as they were when they were last looked at.
+  std::uint64_t held(std::uint32_t tier) const noexcept {
+    return static_cast<std::uint64_t>(held_[tier]);
   }
   std::uint64_t unread_of(std::uint32_t session) const noexcept {
     return rows_[session].unread;
@@ -95,14 +106,16 @@ class Chains {
   void settle(Place& place, Outcome outcome, double now);
   void tell_outcome(Source source, std::uint64_t bytes, Outcome outcome, double now);
   void leave(std::uint32_t session, BlockKey key, Changes& changes, double now);
-  void own(std::uint32_t session, Place& place, double now);
+  bool own(std::uint32_t session, Place& place, double now);
 
   const BlockStore& store_;
   RecordedScheduler& scheduler_;
   const std::uint64_t block_bytes_;
+  KeptBlocks* kept_ = nullptr;
   std::vector<Row> rows_;
   std::unordered_map<BlockKey, Place> places_;
   std::size_t blocks_ = 0;  // of all chains together
+  Changes held_{};
   std::array<std::uint64_t, kSources> unread_{}, staged_{};
   std::vector<std::int8_t> found_;
 };

@@ -30,6 +30,9 @@ class Ghost {
   double arrived(std::uint32_t session, double bytes, double shared, const Order& order);
   // Bytes of the last such chain that might have been in the first tier and were not.
   double missed() const noexcept { return missed_; }
+  void set_capacity(std::uint32_t tier, std::uint64_t bytes) noexcept {
+    tiers_[tier].capacity = bytes;
+  }
   // It is done: its blocks may go.
   void completed(std::uint32_t session) { grow(session).active = false; }
 

@@ -25,6 +25,12 @@ std::optional<Chunk> tell(Scheduler& scheduler, const Entry& entry) {
     case Entry::Kind::held:
       scheduler.held(entry.session, entry.tier, entry.change);
       break;
+    case Entry::Kind::keep:
+      (void)scheduler.keep(entry.tier, entry.bytes, entry.shared, entry.now);
+      break;
+    case Entry::Kind::retained:
+      scheduler.retained(entry.source, entry.bytes);
+      break;
     case Entry::Kind::next:
       return scheduler.next(entry.tier, entry.now);
     case Entry::Kind::finished:
@@ -37,13 +43,13 @@ std::optional<Chunk> tell(Scheduler& scheduler, const Entry& entry) {
   return std::nullopt;
 }
 
-std::vector<Chunk> replay(const Journal& journal) {
-  Scheduler scheduler(journal.tiers, journal.options);
-  std::vector<Chunk> chunks;
-  for (const Entry& entry : journal.entries) {
-    if (const auto chunk = tell(scheduler, entry)) chunks.push_back(*chunk);
-  }
-  return chunks;
+Journal replay(const Journal& journal) {
+  RecordedScheduler scheduler(journal.tiers, journal.options);
+  Journal again;
+  scheduler.record(&again);
+  for (const Entry& entry : journal.entries)
+    (void)scheduler.tell(entry);
+  return again;
 }
 
 }  // namespace speckv::prefetch

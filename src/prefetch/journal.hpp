@@ -20,6 +20,8 @@ struct Entry {
     ended,
     forgotten,
     held,
+    keep,
+    retained,
     next,
     finished,
     outcome
@@ -46,10 +48,11 @@ struct Journal {
   Options options{};
   std::vector<Entry> entries{};
   std::vector<Chunk> chunks{};  // that were chosen, in their order
+  std::vector<Kept> kept{};     // the answers to all `keep`, one after the other
 };
 
-// What a new scheduler chooses that is told the same.
-std::vector<Chunk> replay(const Journal& journal);
+// What a new scheduler answers that is told the same.
+Journal replay(const Journal& journal);
 
 // Not thread-safe.
 class RecordedScheduler {
@@ -62,6 +65,9 @@ class RecordedScheduler {
     if (journal_ != nullptr) {
       journal_->entries.push_back(entry);
       if (chunk) journal_->chunks.push_back(*chunk);
+      if (entry.kind == Entry::Kind::keep)
+        journal_->kept.insert(journal_->kept.end(), scheduler_.kept().begin(),
+                              scheduler_.kept().end());
     }
     return chunk;
   }

@@ -36,6 +36,7 @@ prefetch::Options schedule_of(const PrefetchOptions& options, std::uint64_t bloc
   schedule.most_in_flight = std::max(options.most_in_flight, schedule.chunk_bytes);
   schedule.learning_bytes = std::min(options.learning_bytes, first_tier);
   schedule.hint_ttl = seconds(options.hint_life);
+  schedule.stage = options.stage;
   return schedule;
 }
 
@@ -82,6 +83,16 @@ std::vector<prefetch::TierView> views_of(const BlockStore& store,
   return views;
 }
 
+// A row for each block that may be remembered and be somewhere.
+std::uint32_t rows_for(const BlockStore& store, const PrefetchOptions& options,
+                       std::uint64_t block_bytes) {
+  constexpr std::uint64_t kBestRatio = 8;
+  std::uint64_t most = 1;
+  for (std::size_t t = 0; t < store.tier_count(); ++t)
+    most += store.stats(t).capacity / block_bytes * kBestRatio;
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(most, options.blocks));
+}
+
 }  // namespace
 
 Prefetcher::Impl::Impl(BlockStore& the_store, PrefetchOptions the_options,
@@ -99,11 +110,18 @@ Prefetcher::Impl::Impl(BlockStore& the_store, PrefetchOptions the_options,
       sessions_(off() ? 0 : options_.sessions) {
   for (std::uint32_t n = static_cast<std::uint32_t>(sessions_.size()); n-- > 0;)
     free_numbers_.push_back(n);
+  if (off() || !options_.retain) return;
+  auto kept = std::make_shared<KeptBlocks>(rows_for(store_, options_, block_bytes_),
+                                           options_.sessions);
+  if (!speckv::retain(store_, 0, kept)) return;  // another prefetcher does so
+  retention_.blocks = std::move(kept);
+  chains_.tell(retention_.blocks.get());
 }
 
 // The operations wait for what the devices have; what is not begun ends at once.
 Prefetcher::Impl::~Impl() {
   const MutexLock lock(mutex_);
+  if (retention_.blocks != nullptr) release(store_, 0, *retention_.blocks);
   for (Lane& lane : lanes_)
     lane.operation.cancel();
 }
@@ -154,6 +172,7 @@ void Prefetcher::Impl::forget(std::uint32_t number, double now) {
   if (!std::exchange(session.gone, true)) {
     numbers_.erase(session.id);
     chains_.clear(number, now);
+    if (retention_.blocks != nullptr) retention_.blocks->keep(number, 0, 0);
   }
   if (session.chunks > 0) return;
   scheduler_.tell({.kind = Entry::Kind::forgotten, .session = number});
@@ -212,6 +231,7 @@ Status Prefetcher::Impl::arrived(std::uint64_t id) {
         std::accumulate(found.begin() + 1, found.end(), std::uint64_t{0});
     scheduler_.tell({.kind = Entry::Kind::missed, .now = at, .bytes = below});
     demand(number, found, at);
+    retain(at);
     stage(at);
   }
   begin();
@@ -268,7 +288,9 @@ Status Prefetcher::Impl::finished(std::uint64_t id, std::span<const BlockKey> ch
                        .session = number,
                        .now = at,
                        .returns = returns});
+      retain_soon();
     }
+    retain(at);
     stage(at);
   }
   begin();
@@ -303,6 +325,8 @@ Status Prefetcher::Impl::hint(std::uint64_t id, double eta, double confidence) {
           give_up(lane);
       }
     }
+    retain_soon();
+    retain(at);
     stage(at);
   }
   begin();
@@ -322,6 +346,7 @@ Status Prefetcher::Impl::ended(std::uint64_t id) {
       if (lane.busy && lane.chunk.session == number) give_up(lane);
     }
     forget(number, at);
+    retain(at);
     stage(at);
   }
   begin();
@@ -394,6 +419,7 @@ void Prefetcher::report(MetricSink& sink) const {
     sink.counter("prefetch_wasted_bytes_total", label, s.wasted);
     sink.gauge("prefetch_unread_bytes", label, static_cast<double>(s.unread));
     sink.counter("prefetch_pauses_total", label, s.pauses);
+    sink.counter("prefetch_retained_bytes_total", label, s.retained);
   };
   tell("learned", all.learned);
   tell("hint", all.hinted);

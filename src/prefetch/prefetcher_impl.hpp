@@ -42,7 +42,9 @@ struct Prefetcher::Impl {
     std::uint32_t chunks = 0;  // under way
     bool gone = false;         // nobody knows it by its id any more
     double arrived = 0, last = 0;
-    double expires = 0;  // when nobody comes any more for what is staged for it
+    double expires = 0;         // when nobody comes any more for what is staged for it
+    std::uint64_t kept_in = 0;  // number of the last plan that kept it
+    std::uint64_t kept = 0;     // bytes
   };
   // A chunk on its way from a tier: chosen, then begun with the lock let go, then done.
   struct Lane {
@@ -68,8 +70,20 @@ struct Prefetcher::Impl {
   void settle(Lane& lane, double now) SPECKV_REQUIRES(mutex_);
   void stage(double now) SPECKV_REQUIRES(mutex_);
   void stage_from(std::uint32_t tier, double now) SPECKV_REQUIRES(mutex_);
+  void retain(double now) SPECKV_REQUIRES(mutex_);
+  void retain_soon() SPECKV_REQUIRES(mutex_);
+  void count_retained() SPECKV_REQUIRES(mutex_);
   void poll(double now) SPECKV_REQUIRES(mutex_);
   void begin() SPECKV_EXCLUDES(mutex_);
+
+  // What the first tier passes over, and how much of that the scheduler was told.
+  struct Retention {
+    std::shared_ptr<KeptBlocks> blocks{};  // none: nothing is retained
+    std::array<std::uint64_t, prefetch::kSources> told{};
+    std::vector<std::uint32_t> sessions{};  // that are kept
+    std::uint64_t plan = 0;
+    double planned = -1, due = 0;  // s
+  };
 
   static constexpr std::uint32_t kNobody = ~std::uint32_t{0};
 
@@ -83,6 +97,7 @@ struct Prefetcher::Impl {
   mutable Mutex mutex_;
   prefetch::RecordedScheduler scheduler_ SPECKV_GUARDED_BY(mutex_);
   prefetch::Chains chains_ SPECKV_GUARDED_BY(mutex_);
+  Retention retention_ SPECKV_GUARDED_BY(mutex_);
   std::unique_ptr<predict::ReturnPredictor> predictor_ SPECKV_GUARDED_BY(mutex_);
   std::vector<Session> sessions_ SPECKV_GUARDED_BY(mutex_);  // by number
   std::vector<std::uint32_t> free_numbers_ SPECKV_GUARDED_BY(mutex_);

@@ -14,15 +14,8 @@ constexpr double kForgets = 0.5;            // of the bytes that a judgement was
 constexpr double kPoor = 0.4, kGood = 0.7;  // precision of bytes
 constexpr double kMostNeeded = 0.9;
 
-// What a return after `t` seconds is worth: all, where it is well before the content of
-// the tier is turned over, and soon nothing where it is after.
-double worth_after(double t, double turnover) {
-  const double x = t / turnover;
-  return 1 / (1 + x * x);
-}
-
-// The expectation of that, t being the time from `idle` on until the return, given that
-// it was not before.
+// The expectation of worth_after(t), t being the time from `idle` on until the return,
+// given that it was not before.
 double discounted(const ReturnDistribution& returns, std::size_t horizon, double idle,
                   double turnover) {
   double sum = 0, left = 0;
@@ -43,6 +36,13 @@ double discounted(const ReturnDistribution& returns, std::size_t horizon, double
 }
 
 }  // namespace
+
+// All, where it is well before the content is turned over; soon nothing where it is
+// after.
+double worth_after(double seconds, double turnover) noexcept {
+  const double x = seconds / turnover;
+  return 1 / (1 + x * x);
+}
 
 Scheduler::Scheduler(const std::vector<TierView>& tiers, Options options)
     : tiers_(tiers),
@@ -70,6 +70,7 @@ void Scheduler::arrived(SessionId id, std::uint64_t bytes, std::uint64_t shared,
   const double dt = std::max(now - rate_at_, 1e-3), kept = std::exp(-dt / kRateMemory);
   rate_ = rate_ * kept + (1 - kept) * static_cast<double>(bytes) / dt;
   rate_at_ = now;
+  largest_ = std::max(static_cast<double>(bytes), largest_ * kept);
   double together = 0;
   for (std::size_t t = 0; t < tiers_.size() && rate_ > 0; ++t) {
     together += static_cast<double>(tiers_[t].capacity);
@@ -91,6 +92,7 @@ void Scheduler::arrived(SessionId id, std::uint64_t bytes, std::uint64_t shared,
         });
     follow_the_better();
   }
+  staged_read_ = 0;
   Session& session = sessions_[number];
   if (session.known && !session.active) count_gap(std::max(0.0, now - session.completed));
   session.active = true;
@@ -98,20 +100,6 @@ void Scheduler::arrived(SessionId id, std::uint64_t bytes, std::uint64_t shared,
   session.confidence = 0;
   session.last = now;
   session.valid_until = -1;
-}
-
-void Scheduler::missed(std::uint64_t bytes, double now) {
-  if (!options_.guard || !options_.retain) return;  // no ghost looks
-  double blamed = 0;
-  for (const Judge& judge : judges_)
-    blamed += judge.blamed;
-  const double displaced = std::min(static_cast<double>(bytes) - lru_missed_, blamed);
-  if (displaced <= 0) return;
-  for (Judge& judge : judges_) {
-    const double part = displaced * judge.blamed / blamed;
-    judge.blamed -= part;
-    lose(judge, static_cast<std::uint64_t>(part), now);
-  }
 }
 
 void Scheduler::completed(SessionId id, double now, const ReturnDistribution& returns) {
@@ -265,7 +253,8 @@ std::optional<Chunk> Scheduler::next(std::uint32_t from, double now) {
   for (std::uint32_t to = 0; to < from; ++to) {
     const double value = session.value[to];
     if (tiers_[to].capacity == 0 || value < needed) continue;
-    if (value <= displaced_value(to, now, best) + options_.margin) continue;
+    const double displaced = std::max(displaced_value(to, now, best), floor_[to]);
+    if (value <= displaced + options_.margin) continue;
     const Chunk chunk{session.id, from, to,
                       std::min(options_.chunk_bytes, session.bytes[from]), source};
     busy_[from] = true;
@@ -285,9 +274,7 @@ void Scheduler::finished(const Chunk& chunk, End end) {
     return;
   }
   judge.counters.staged += chunk.bytes;
-  // No more than the first tier has is there at once, in place of something else.
-  judge.blamed = std::min(judge.blamed + static_cast<double>(chunk.bytes),
-                          static_cast<double>(tiers_[0].capacity));
+  blame(judge, chunk.bytes);
 }
 
 void Scheduler::outcome(Source source, std::uint64_t bytes, Outcome outcome, double now) {
@@ -295,6 +282,7 @@ void Scheduler::outcome(Source source, std::uint64_t bytes, Outcome outcome, dou
   const auto size = static_cast<double>(bytes);
   if (outcome == Outcome::useful) {
     it.counters.useful += bytes;
+    staged_read_ += size;
     it.recent_good += size;
     it.account.earned(bytes);
   } else {

@@ -34,8 +34,7 @@ struct Options {
   bool retain = true;  // learned values count; else hints do, and the last use
   bool stage = true;
   // By so much the value of what comes exceeds that of what it displaces. Values are in
-  // [0, 1]: the expectation of 1 / (1 + (T / W)^2), T being the time until the return and
-  // W that in which the content of the tier is turned over.
+  // [0, 1]: the expectation of worth_after() of the time until the return.
   double margin = 0.05;
   double least = 0.10;  // below it nothing is fetched; adapts to the precision of bytes
   std::uint64_t chunk_bytes = 64ULL << 20;  // a demand waits for one at most
@@ -61,8 +60,21 @@ struct Chunk {
 struct Counters {
   std::uint64_t chunks = 0, displaced = 0;  // started; given up for a demand
   std::uint64_t staged = 0, useful = 0, wasted = 0, late = 0;  // bytes
-  std::uint64_t pauses = 0;                                    // of a source
+  std::uint64_t retained = 0, pauses = 0;  // bytes passed over; times it was silenced
 };
+
+struct Kept {
+  SessionId session = 0;
+  std::uint64_t bytes = 0;  // from the front of its chain
+  bool whole = true;        // all that is there
+  bool expected = false;    // somebody says that it returns: `source`
+  Source source = Source::learned;
+  auto operator<=>(const Kept&) const = default;
+};
+
+// What a return after `seconds` is worth: 1 / (1 + (seconds / turnover)^2), `turnover`
+// being the time in which the content of the tier is turned over.
+double worth_after(double seconds, double turnover) noexcept;
 
 class Scheduler {
  public:
@@ -74,8 +86,8 @@ class Scheduler {
   void arrived(SessionId session, std::uint64_t bytes, std::uint64_t shared, double now);
   // Where a store's own policy decides what goes: so many bytes of the session that just
   // arrived were below the first tier. More than least-recently-used without speculation
-  // would have had there (a ghost tells) were displaced by what was staged, and are
-  // charged to whoever said so, at most once a byte staged.
+  // would have there (a ghost tells) were displaced by what was staged or retained, and
+  // are charged to who said so, once a byte at most. Fewer, but for staged ones, earn.
   void missed(std::uint64_t bytes, double now);
   void completed(SessionId session, double now, const ReturnDistribution& returns);
   // It will be needed at `eta`, with that confidence in (0, 1]. The last word counts.
@@ -88,6 +100,15 @@ class Scheduler {
 
   // The session of which a tier gives up its deepest block next; none: all are active.
   std::optional<SessionId> victim(std::uint32_t tier, double now);
+  // What a tier whose store chooses victims by last use should pass over: active
+  // sessions, and those of most value as far as they fit beside one more request and an
+  // eighth of the tier; none, if nobody expects any of them. One that nobody speaks for
+  // is taken to stay away for as long as it has been. Bytes: that the tier has room for
+  // from now on, and those of it that no session has.
+  const std::vector<Kept>& keep(std::uint32_t tier, std::uint64_t capacity,
+                                std::uint64_t others, double now);
+  // So many bytes were passed over for what the source said.
+  void retained(Source source, std::uint64_t bytes);
   // What to fetch next from a tier whose link no demand uses; at most one chunk a tier is
   // under way. It is in flight until finished().
   std::optional<Chunk> next(std::uint32_t from, double now);
@@ -103,6 +124,7 @@ class Scheduler {
   }
   std::uint64_t in_flight() const noexcept { return in_flight_; }
   bool retains_by_value() const noexcept { return by_value_; }
+  const std::vector<Kept>& kept() const noexcept { return kept_; }  // the last answer
   // In [0, 1]; of an active session, 2. Exposed for tests.
   double value(SessionId session, std::uint32_t tier, double now);
 
@@ -126,11 +148,21 @@ class Scheduler {
     Counters counters{};
     double least;                            // value that it needs
     double recent_good = 0, recent_bad = 0;  // bytes, forgotten as new ones come
-    double blamed = 0;  // bytes that it staged, and which may have displaced as many
+    double blamed = 0;  // bytes staged and retained, which may have displaced as many
+    double spared = 0;  // bytes retained, which may be read where they are
     Account account;
   };
 
+  struct Rank {
+    std::uint32_t number = 0;
+    double value = 0;
+    bool expected = false;  // as in Kept
+    Source source{};
+  };
+
   std::uint32_t index(SessionId session);
+  Rank rank(std::uint32_t number, std::uint32_t tier, double now);
+  void blame(Judge& judge, std::uint64_t bytes);
   void refresh(Session& session, double now);
   double worth(Session& session, std::uint32_t tier, double now);
   Source source_of(const Session& session, double now) const noexcept;
@@ -148,18 +180,21 @@ class Scheduler {
   std::unordered_map<SessionId, std::uint32_t> index_;
   std::array<std::vector<std::uint32_t>, kMostTiers> lists_;  // sessions with bytes there
   std::array<std::uint64_t, kMostTiers> used_{};
-  std::array<double, kMostTiers> turnover_{};  // s
+  std::array<double, kMostTiers> turnover_{}, floor_{};  // s; value that is not kept
   std::array<bool, kMostTiers> busy_{};
   std::uint64_t in_flight_ = 0;
-  double rate_ = 0, rate_at_ = 0;  // bytes/s of chains that are asked for
+  // Of chains that are asked for: bytes/s, and bytes of one, of late.
+  double rate_ = 0, rate_at_ = 0, largest_ = 0;
   std::array<Judge, kSources> judges_;
   std::array<std::uint64_t, predict::kGaps> gaps_{};  // waits that ended, by class
   std::uint64_t gaps_counted_ = 0;
   std::size_t horizon_ = predict::kGaps;
   bool by_value_ = true;  // learned values count
   Ghost lru_, valued_;
-  double lru_cost_ = 0, valued_cost_ = 0;  // s, of late
-  double lru_missed_ = 0;                  // bytes, of the last arrival
+  double lru_cost_ = 0, valued_cost_ = 0;    // s, of late
+  double lru_missed_ = 0, staged_read_ = 0;  // bytes, of the last arrival
+  std::vector<Rank> ranks_;
+  std::vector<Kept> kept_;
 };
 
 }  // namespace speckv::prefetch

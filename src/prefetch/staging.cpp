@@ -26,6 +26,7 @@ void Prefetcher::Impl::give_up(Lane& lane) {
 }
 
 void Prefetcher::Impl::settle(double now) {
+  count_retained();
   for (Lane& lane : lanes_) {
     if (lane.begun && lane.operation.done()) settle(lane, now);
   }
@@ -61,6 +62,7 @@ void Prefetcher::Impl::settle(Lane& lane, double now) {
   lane.pause = pause;
   lane.failing_until = now + pause;
   --session.chunks;
+  if (any) retention_.due = now;  // or what comes next takes its place
   if (session.gone) forget(number, now);
 }
 
@@ -146,6 +148,7 @@ std::chrono::nanoseconds Prefetcher::Impl::advance() {
       poll(at);
       poll_at_ = at + kPoll;
     }
+    retain(at);
     stage(at);
     wait = poll_at_ - at;
   }
@@ -166,7 +169,8 @@ PrefetchStats Prefetcher::Impl::stats() const {
            .late = counters.late,
            .wasted = counters.wasted,
            .unread = chains_.unread(source),
-           .pauses = counters.pauses};
+           .pauses = counters.pauses,
+           .retained = counters.retained};
   };
   fill(Source::learned, told.learned);
   fill(Source::hint, told.hinted);

@@ -221,6 +221,7 @@ void BlockTable::detach(std::uint32_t t, std::uint32_t e) noexcept {
   node.state.store(NodeState::releasing, std::memory_order_seq_cst);
   entry.slots[t].store(0, std::memory_order_relaxed);
   its.policy().emptied(Slot{n});
+  if (kept_[t] != nullptr) kept_[t]->left(entry.key);
   its.counters().blocks.fetch_sub(1, std::memory_order_relaxed);
   its.counters().plain_bytes.fetch_sub(its.plain_bytes(entry.layout));
   if (its.persistent) {
@@ -247,6 +248,7 @@ bool BlockTable::forget(std::uint32_t t, std::uint32_t e) noexcept {
   node.state.store(NodeState::doomed, std::memory_order_seq_cst);
   entry.slots[t].store(0, std::memory_order_relaxed);
   its.policy().emptied(Slot{n});
+  if (kept_[t] != nullptr) kept_[t]->left(entry.key);
   its.counters().blocks.fetch_sub(1, std::memory_order_relaxed);
   its.counters().plain_bytes.fetch_sub(its.plain_bytes(entry.layout));
   return true;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "store/index.hpp"
+#include "store/kept_blocks.hpp"
 #include "store/tier_state.hpp"
 
 namespace speckv {
@@ -101,6 +102,10 @@ class BlockTable {
   // neither.
   enum class Demotion : std::uint8_t { nothing, freed, chosen };
   Demotion demote_one(std::uint32_t tier, Copy& copy);
+  // What a full tier passes over as long as there is something else (kept_blocks.hpp).
+  // False: it has another set already.
+  bool retain(std::uint32_t tier, std::shared_ptr<KeptBlocks> kept);
+  void release(std::uint32_t tier, const KeptBlocks& kept);
   // After its record is cleared: the slot is free.
   void release_quarantined(std::uint32_t tier, std::uint32_t node);
   // Slots in quarantine, in units of the tier.
@@ -137,7 +142,9 @@ class BlockTable {
   }
 
  private:
+  class Look;
   class Evictable;
+  class Movable;
 
   static NodeState state_of(const Node& node) noexcept {
     // seq_cst, like the pins: an erase stores `doomed` and then looks for pins, an unpin
@@ -174,6 +181,7 @@ class BlockTable {
   std::vector<std::unique_ptr<TierState>>& tiers_;
   Listener& listener_;
   std::atomic<std::uint32_t> quarantined_[kMaxTiers] = {};
+  std::shared_ptr<KeptBlocks> kept_[kMaxTiers];  // each under its tier's lock
   std::atomic<std::uint64_t> changes_{0};
 };
 

@@ -1,5 +1,5 @@
 // Which block a full tier gives up, and which has to move down first.
-#include <vector>
+#include <utility>
 
 #include "store/block_table.hpp"
 
@@ -7,39 +7,99 @@ namespace speckv {
 namespace {
 
 constexpr std::uint32_t kVictimsLookedAt = 128;
+// In which what is expected back is passed over; what is found then goes all the same.
+constexpr std::uint32_t kLooksThatKeep = 4;
 
 }  // namespace
 
-// What a full tier may give up: not what is pinned, nor the only copy of what must stay.
-class BlockTable::Evictable final : public PinnedSlots {
+// A look at a tier's victims. What it passes over although nobody pins it, because
+// somebody expects it back or because it can go nowhere, belongs behind the others: the
+// next look should not begin with it again.
+class BlockTable::Look : public PinnedSlots {
  public:
-  Evictable(const BlockTable& table, std::uint32_t tier) : table_(table), tier_(tier) {}
+  Look(const BlockTable& table, std::uint32_t tier, bool keeps)
+      : table_(table), tier_(tier), keeps_(keeps) {}
+  std::span<const Slot> passed() const noexcept { return {passed_, count_}; }
+  std::uint32_t kept() const noexcept { return kept_; }  // of those: that are expected
+
+ protected:
+  ~Look() = default;
+
+  bool pinned(Slot slot) const noexcept {
+    return table_.mapping_.pinned(tier_, node(slot));
+  }
+  bool full() const noexcept { return count_ == kVictimsLookedAt; }
+  void pass(Slot slot) const noexcept { passed_[count_++] = slot; }
+  // Passes over what is expected back, as long as the look keeps that.
+  bool keep(Slot slot) const noexcept {
+    KeptBlocks* const set = table_.kept_[tier_].get();
+    if (!keeps_ || set == nullptr || full()) return false;
+    const std::uint32_t entry = table_.tier(tier_).node(node(slot)).entry;
+    if (!set->pass(table_.mapping_.entry(entry).key)) return false;
+    ++kept_;
+    pass(slot);
+    return true;
+  }
+  static std::uint32_t node(Slot slot) noexcept {
+    return static_cast<std::uint32_t>(slot);
+  }
+
+  const BlockTable& table_;
+  const std::uint32_t tier_;
+
+ private:
+  const bool keeps_;
+  mutable std::uint32_t count_ = 0, kept_ = 0;
+  mutable Slot passed_[kVictimsLookedAt];
+};
+
+// What a full tier may give up: not what is pinned, nor the only copy of what must stay.
+class BlockTable::Evictable final : public Look {
+ public:
+  using Look::Look;
 
   bool contains(Slot slot) const noexcept override {
     if (looked_at_ == kVictimsLookedAt) return false;  // enough: see gave_up()
     ++looked_at_;
-    const auto n = static_cast<std::uint32_t>(slot);
-    const std::uint32_t entry = table_.tier(tier_).node(n).entry;
-    if (!table_.mapping_.pinned(tier_, n) && table_.may_drop(entry, tier_)) return false;
+    const bool held = pinned(slot);
+    if (!held && keep(slot)) return true;
+    const std::uint32_t entry = table_.tier(tier_).node(node(slot)).entry;
+    if (!held && table_.may_drop(entry, tier_)) return false;
     if (table_.must_demote(entry, tier_)) {
       pressure_ = true;
     } else {
-      stuck_[stuck_count_++] = slot;
+      pass(slot);
     }
     return true;
   }
   bool gave_up() const noexcept { return looked_at_ == kVictimsLookedAt; }
   bool pressure() const noexcept { return pressure_; }
-  // Those that can go nowhere, which the next look should not begin with again.
-  std::span<const Slot> stuck() const noexcept { return {stuck_, stuck_count_}; }
 
  private:
-  const BlockTable& table_;
-  std::uint32_t tier_;
-  mutable std::uint32_t looked_at_ = 0, stuck_count_ = 0;
+  mutable std::uint32_t looked_at_ = 0;
   mutable bool pressure_ = false;
-  mutable Slot stuck_[kVictimsLookedAt];
 };
+
+// What a tier may give up once it has been copied down.
+class BlockTable::Movable final : public Look {
+ public:
+  using Look::Look;
+  bool contains(Slot slot) const noexcept override { return pinned(slot) || keep(slot); }
+  using Look::full;
+};
+
+bool BlockTable::retain(std::uint32_t t, std::shared_ptr<KeptBlocks> kept) {
+  const TierLock lock(tier(t));
+  if (kept_[t] != nullptr) return kept_[t] == kept;
+  kept_[t] = std::move(kept);
+  return true;
+}
+
+void BlockTable::release(std::uint32_t t, const KeptBlocks& kept) {
+  std::shared_ptr<KeptBlocks> last;  // ends with no lock held
+  const TierLock lock(tier(t));
+  if (kept_[t].get() == &kept) last = std::exchange(kept_[t], nullptr);
+}
 
 bool BlockTable::in_other_tier(const Entry& entry, std::uint32_t t) const noexcept {
   for (std::uint32_t other = 0; other < tier_count(); ++other) {
@@ -88,19 +148,23 @@ Copy BlockTable::victim_at(std::uint32_t t, Slot slot) const noexcept {
 bool BlockTable::evict_one(std::uint32_t t) {
   TierState& its = tier(t);
   // A victim can be gone or pinned by the time its shard is locked; then another is
-  // chosen.
+  // chosen. Looks in which something was kept are few, and the others as if nothing were.
+  std::uint32_t keeping = 0, plain = 0;
   for (std::uint32_t attempt = 0; attempt < kVictimsLookedAt; ++attempt) {
     Copy victim;
-    Evictable rule(*this, t);
+    Evictable rule(*this, t, keeping < kLooksThatKeep);
     bool found = true;
     {
       const TierLock lock(its);
       const std::optional<Slot> slot = its.policy().victim(rule);
-      for (const Slot stuck : rule.stuck())
-        its.policy().touched(stuck);
+      for (const Slot passed : rule.passed())
+        its.policy().touched(passed);
       found = slot.has_value() && !rule.gave_up();
-      if (!found && rule.gave_up() && !rule.pressure() &&
-          attempt * kVictimsLookedAt < its.policy().size()) {
+      if (rule.kept() > 0) {
+        ++keeping;
+        if (!found) continue;
+      } else if (!found && rule.gave_up() && !rule.pressure() &&
+                 plain++ * kVictimsLookedAt < its.policy().size()) {
         continue;  // all that was looked at is stuck, and now behind the others
       }
       if (found) victim = victim_at(t, *slot);
@@ -114,28 +178,21 @@ bool BlockTable::evict_one(std::uint32_t t) {
 
 BlockTable::Demotion BlockTable::demote_one(std::uint32_t t, Copy& copy) {
   TierState& its = tier(t);
-  class Pinned final : public PinnedSlots {
-   public:
-    Pinned(const Mapping& mapping, std::uint32_t number)
-        : mapping_(mapping), tier_(number) {}
-    bool contains(Slot slot) const noexcept override {
-      return mapping_.pinned(tier_, static_cast<std::uint32_t>(slot));
-    }
-
-   private:
-    const Mapping& mapping_;
-    std::uint32_t tier_;
-  };
   Copy victim;
-  {
+  for (std::uint32_t look = 0;; ++look) {
+    const Movable rule(*this, t, look < kLooksThatKeep);
     const TierLock lock(its);
-    const std::optional<Slot> slot = its.policy().victim(Pinned(mapping_, t));
+    const std::optional<Slot> slot = its.policy().victim(rule);
+    for (const Slot passed : rule.passed())
+      its.policy().touched(passed);
+    if (rule.full() || (!slot && rule.kept() > 0)) continue;
     if (!slot) return Demotion::nothing;
     victim = victim_at(t, *slot);
     if (!may_drop(victim.entry, t) && !must_demote(victim.entry, t)) {
       its.policy().touched(*slot);
       return Demotion::nothing;
     }
+    break;
   }
   if (may_drop(victim.entry, t) && drop(victim, Event::Kind::evict))
     return Demotion::freed;

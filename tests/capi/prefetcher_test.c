@@ -54,6 +54,21 @@ static void what_is_hinted_is_there_when_its_session_comes(void) {
   speckv_prefetcher_free(prefetcher);
 }
 
+static void what_is_not_to_be_staged_stays_where_it_is(void) {
+  speckv_prefetcher_options options = {.size = sizeof options,
+                                       .without = SPECKV_WITHOUT_STAGING};
+  speckv_prefetcher* prefetcher = NULL;
+  uint64_t again = 0;
+  OK(speckv_prefetcher_create(store, &options, &prefetcher));
+  OK(speckv_prefetcher_finished(prefetcher, 6, &keys[kBlocks - 1], 1, NULL));
+  OK(speckv_prefetcher_hint(prefetcher, 6, 0.5, 1));
+  OK(speckv_prefetcher_advance(prefetcher, &again));
+  CHECK(stats_of(prefetcher).hinted.chunks == 0);
+  CHECK(stats_of(prefetcher).hinted_retained == 0);
+  CHECK(stats_of(prefetcher).learned_retained == 0);
+  speckv_prefetcher_free(prefetcher);
+}
+
 static void off_is_off(void) {
   speckv_prefetcher_options options = {.size = sizeof options, .sources = SPECKV_OFF};
   speckv_prefetcher* prefetcher = NULL;
@@ -83,6 +98,12 @@ static void options_that_make_no_sense_are_refused(void) {
   options.sources = SPECKV_OFF | SPECKV_HINTED;
   REFUSED(speckv_prefetcher_create(store, &options, &prefetcher));
   options.sources = 0;
+  options.without = 4;
+  REFUSED(speckv_prefetcher_create(store, &options, &prefetcher));
+  options.without = 0;
+  options.reserved = 1;
+  REFUSED(speckv_prefetcher_create(store, &options, &prefetcher));
+  options.reserved = 0;
   options.layout = 1;
   REFUSED(speckv_prefetcher_create(store, &options, &prefetcher));
   options.layout = 65536;
@@ -142,6 +163,7 @@ static void calls_that_make_no_sense_are_refused(void) {
 
 int main(void) {
   open_two_tiers();
+  RUN(what_is_not_to_be_staged_stays_where_it_is);
   RUN(what_is_hinted_is_there_when_its_session_comes);
   RUN(off_is_off);
   RUN(options_that_make_no_sense_are_refused);

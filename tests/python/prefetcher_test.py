@@ -27,6 +27,16 @@ def test_what_is_hinted_is_there_when_its_session_comes(tiers, below, layout):
         assert prefetcher.stats().sessions == 0
 
 
+def test_what_is_not_to_be_staged_stays_where_it_is(tiers, below):
+    with kv.Prefetcher(tiers, stage=False) as prefetcher:
+        prefetcher.finished(5, below)
+        prefetcher.hint(5, eta=0.5)
+        until_idle(prefetcher)
+        assert list(tiers.lookup(below)) == [1] * len(below)
+        stats = prefetcher.stats()
+        assert stats.hinted.chunks == stats.hinted.retained == stats.learned.retained == 0
+
+
 def test_off_is_off(tiers, below):
     prefetcher = kv.Prefetcher(tiers, hinted=False)
     prefetcher.finished(1, below)

@@ -157,12 +157,15 @@ TEST(DemoReport, speculation_has_a_row_a_way_and_changes_no_text) {
                       .first_token_seconds = {0.0015},
                       .blocks = 200,
                       .in_fast_tier = 150}};
-  report.thinking[1].stats.hinted = {
-      .staged = 7U << 20, .useful = 5U << 20, .late = 0, .wasted = 2U << 20};
+  report.thinking[1].stats.hinted = {.staged = 7U << 20,
+                                     .useful = 5U << 20,
+                                     .late = 0,
+                                     .wasted = 2U << 20,
+                                     .retained = 9U << 20};
   const std::string text = table(report);
   for (const char* part :
        {"off            2.00 /    3.00 ms", "hinted         0.50 /    0.50 ms",
-        "1.50 ms       75 %     7 MiB     5 MiB     0 MiB     2 MiB"})
+        "1.50 ms       75 %     7 MiB     5 MiB     0 MiB     2 MiB     9 MiB"})
     EXPECT_NE(text.find(part), std::string::npos) << part << "\nin\n" << text;
   EXPECT_TRUE(check(report).ok());
   report.thinking[1].same_text = false;

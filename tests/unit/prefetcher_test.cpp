@@ -89,6 +89,7 @@ TEST(Prefetcher, what_nobody_comes_for_is_given_back) {
 TEST(Prefetcher, what_was_staged_for_nothing_is_staged_again_only_if_somebody_says_so) {
   constexpr Numbers kBlocks{0, 16};
   Live live(32, 128);
+  live.prefetch.retain = false;
   live.open();
   const auto keys = live.save_below(kBlocks);
   ASSERT_TRUE(live.prefetcher->finished(1, keys).ok());
@@ -258,7 +259,7 @@ TEST(Prefetcher, refuses_what_it_cannot_believe) {
 
 // Whatever engines say and in whatever order: the numbers add up, the budget holds, the
 // sessions known are those that a set of names knows, and a scheduler that is told the
-// same afterwards chooses the same chunks.
+// same afterwards chooses the same chunks and keeps the same.
 TEST(Prefetcher, random_events_and_the_same_decisions_afterwards) {
   constexpr std::uint64_t kSessions = 12, kLength = 10;
   for (std::uint64_t seed = 1; seed <= 4; ++seed) {
@@ -329,14 +330,16 @@ TEST(Prefetcher, random_events_and_the_same_decisions_afterwards) {
               live.store->stats(0).promotions_in + stats.failed);
 
     live.prefetcher->impl().record(nullptr);
-    const std::vector<prefetch::Chunk> again = prefetch::replay(journal);
-    ASSERT_EQ(again.size(), stats.hinted.chunks + stats.learned.chunks);
-    ASSERT_GT(again.size(), 20U);
-    for (std::size_t i = 0; i < again.size(); ++i) {
-      const prefetch::Chunk &a = again[i], &b = journal.chunks[i];
+    const prefetch::Journal again = prefetch::replay(journal);
+    ASSERT_EQ(again.chunks.size(), stats.hinted.chunks + stats.learned.chunks);
+    ASSERT_GT(again.chunks.size(), 20U);
+    for (std::size_t i = 0; i < again.chunks.size(); ++i) {
+      const prefetch::Chunk &a = again.chunks[i], &b = journal.chunks[i];
       ASSERT_TRUE(a.session == b.session && a.from == b.from && a.to == b.to &&
                   a.bytes == b.bytes && a.source == b.source);
     }
+    ASSERT_GT(again.kept.size(), 20U);
+    ASSERT_EQ(again.kept, journal.kept);
     live.prefetcher.reset();
     EXPECT_EQ(test::check_invariants(*live.store), "");
   }

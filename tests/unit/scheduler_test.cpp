@@ -1,6 +1,6 @@
 // What the scheduler of speculation promises, under random events: the budget is never
-// exceeded, what is in use is never given up, nothing is fetched that is worth less than
-// what it displaces, and a source that loses falls silent.
+// exceeded, what is in use is never given up, nothing is fetched or kept that is worth
+// less than what it displaces, and a source that loses falls silent.
 #include "prefetch/scheduler.hpp"
 
 #include <algorithm>
@@ -54,6 +54,7 @@ class World {
         return scheduler_.hint(session, now_, now_ + static_cast<double>(random_() % 20),
                                static_cast<double>(random_() % 100 + 1) / 100);
       case 5:
+        keep();
         return random_() % 8 == 0 ? scheduler_.ended(session) : finish();
       default:
         return fetch(1 + static_cast<std::uint32_t>(random_() % 2));
@@ -123,6 +124,31 @@ class World {
     ASSERT_EQ(scheduler_.in_flight(), bytes);
     ASSERT_LE(bytes, options_.most_in_flight) << "over the budget";
   }
+  // What is in use is kept, and so much of the idle as leaves room.
+  void keep() {
+    const auto t = static_cast<std::uint32_t>(random_() % 3);
+    const std::uint64_t capacity = three_tiers()[t].capacity,
+                        others = random_() % capacity;
+    const auto& kept = scheduler_.keep(t, capacity, others, now_);
+    if (kept.empty()) return;
+    std::uint64_t idle = 0, active = 0, active_kept = 0;
+    bool expected = false;
+    for (const Kept& it : kept) {
+      const Session& session = sessions_[it.session];
+      ASSERT_LE(it.bytes, session.bytes[t]);
+      ASSERT_GT(it.bytes, 0U);
+      ASSERT_EQ(it.whole, it.bytes == session.bytes[t]);
+      ASSERT_FALSE(session.active && it.expected);
+      (session.active ? active_kept : idle) += it.bytes;
+      expected = expected || it.expected;
+    }
+    for (const auto& [id, session] : sessions_)
+      active += session.active ? session.bytes[t] : 0;
+    ASSERT_TRUE(expected) << "last use does as well";
+    ASSERT_EQ(active_kept, active);
+    ASSERT_LE(idle + others + active, capacity - capacity / 8);
+    ++kept_;
+  }
   void finish() {
     if (!under_way_.empty())
       finish_one(random_() % under_way_.size(), Scheduler::End::moved);
@@ -146,6 +172,10 @@ class World {
   std::uint64_t used_[3] = {};
   std::vector<Chunk> under_way_;
   double now_ = 0;
+  int kept_ = 0;
+
+ public:
+  int plans() const { return kept_; }  // in which anything was kept
 };
 
 TEST(Scheduler, keeps_its_promises_under_random_events) {
@@ -155,6 +185,7 @@ TEST(Scheduler, keeps_its_promises_under_random_events) {
     World world(seed, options);
     for (int i = 0; i < 20000 && !testing::Test::HasFatalFailure(); ++i)
       world.step();
+    EXPECT_GT(world.plans(), 100);
   }
 }
 
@@ -240,6 +271,104 @@ TEST_F(Choosing, a_source_that_wastes_all_is_silent_for_longer_and_longer) {
   // The other source is not touched by it.
   scheduler.hint(1, 4 + pause, 5 + pause, 1);
   EXPECT_TRUE(scheduler.next(2, 4 + pause));
+}
+
+// Sessions 1 to 4 fill the first tier, used in this order; each is asked for every 16 s.
+class Keeping : public testing::Test {
+ protected:
+  static Options options() {
+    Options options = small_options();
+    options.learning_bytes = 16 * kChunk;
+    return options;
+  }
+  Keeping() : scheduler(three_tiers(), options()) {
+    for (int round = 0; round < 20; ++round) {
+      for (SessionId id = 1; id <= 4; ++id) {
+        now += 4;
+        scheduler.arrived(id, 4 * kChunk, round == 0 ? 0 : 4 * kChunk, now);
+        if (round == 0) scheduler.held(id, 0, 4 * kChunk);
+        scheduler.missed(0, now);
+        scheduler.completed(id, now, in_class(predict::kNever));
+      }
+    }
+  }
+  std::vector<SessionId> kept(std::uint64_t others = 0) {
+    std::vector<SessionId> ids;
+    for (const Kept& it : scheduler.keep(0, 16 * kChunk, others, now))
+      ids.push_back(it.session);
+    return ids;
+  }
+  using Ids = std::vector<SessionId>;
+  double now = 0;
+  Scheduler scheduler;
+};
+
+TEST_F(Keeping, nothing_where_nobody_speaks) {
+  EXPECT_EQ(kept(), Ids{});
+  scheduler.hint(1, now, now + 100000, 1);
+  EXPECT_EQ(kept(), Ids{}) << "that is as good as never";
+}
+
+// Room for three beside the next request.
+TEST_F(Keeping, the_sooner_and_the_hot_before_the_late) {
+  scheduler.hint(1, now, now + 1, 1);
+  EXPECT_EQ(kept(), (Ids{4, 1, 3})) << "used just now, expected in 1 s, used 4 s ago";
+  scheduler.hint(1, now, now + 11, 1);
+  EXPECT_EQ(kept(), Ids{}) << "hot ones do not make room for what comes late";
+  scheduler.hint(2, now, now + 7, 1);
+  EXPECT_EQ(kept(), (Ids{4, 3, 2}));
+  EXPECT_FALSE(scheduler.kept()[1].expected);
+  EXPECT_TRUE(scheduler.kept()[2].expected);
+}
+
+TEST_F(Keeping, what_is_in_use_or_of_others_takes_room) {
+  now += 1;
+  scheduler.hint(1, now, now, 1);
+  EXPECT_EQ(kept(8 * kChunk), Ids{1});
+  EXPECT_EQ(kept(12 * kChunk), Ids{});
+  scheduler.arrived(4, 4 * kChunk, 4 * kChunk, now);
+  EXPECT_EQ(kept(), (Ids{4, 1, 3, 2})) << "half of the last one beside the eighth";
+  EXPECT_FALSE(scheduler.kept().back().whole);
+  EXPECT_EQ(scheduler.kept().back().bytes, 2 * kChunk);
+}
+
+// What was retained was in the way of session 2, which last use would have had.
+TEST_F(Keeping, who_retains_for_nothing_is_silent_in_time) {
+  for (int i = 0; i < 4; ++i) {
+    scheduler.hint(1, now, now, 1);
+    ASSERT_FALSE(kept().empty()) << i;
+    scheduler.retained(Source::hint, 4 * kChunk);
+    now += 4;
+    scheduler.arrived(2, 4 * kChunk, 4 * kChunk, now);
+    scheduler.missed(4 * kChunk, now);
+    scheduler.completed(2, now, in_class(predict::kNever));
+  }
+  EXPECT_EQ(scheduler.counters(Source::hint).retained, 16 * kChunk);
+  EXPECT_EQ(scheduler.counters(Source::hint).pauses, 1U);
+  scheduler.hint(1, now, now, 1);
+  EXPECT_TRUE(kept().empty());
+  EXPECT_EQ(scheduler.counters(Source::learned).pauses, 0U) << "it said nothing";
+  now += options().pause + 1;
+  scheduler.hint(1, now, now, 1);
+  EXPECT_FALSE(kept().empty()) << "it is tried again";
+}
+
+// What last use would have given up was there: that pays for as much that was not.
+TEST_F(Keeping, who_retains_what_is_read_is_heard_for_longer) {
+  const auto request = [&](SessionId id, std::uint64_t bytes, std::uint64_t missed) {
+    scheduler.arrived(id, bytes, bytes, now += 1);
+    scheduler.missed(missed, now);
+    scheduler.completed(id, now, in_class(predict::kNever));
+  };
+  for (SessionId i = 0; i < 8; ++i) {
+    request(100 + i, 16 * kChunk, 16 * kChunk);  // by last use all else has to go
+    scheduler.retained(Source::hint, 4 * kChunk);
+    request(1, 4 * kChunk, 0);
+    request(2, 4 * kChunk, 4 * kChunk);
+    scheduler.retained(Source::hint, 4 * kChunk);
+    request(2, 4 * kChunk, 4 * kChunk);  // which was used last
+  }
+  EXPECT_EQ(scheduler.counters(Source::hint).pauses, 0U);
 }
 
 // Predictions that are the opposite of what happens: keeping by them loses, so the

@@ -1,6 +1,7 @@
 // What speculation costs where every prediction is meant to hurt: at most a hundredth of
-// what requests wait without it, in a simulated store of two tiers whose fast one keeps
-// what was used last. Liars know when each session comes. All of it in virtual time.
+// what requests wait without it, in a simulated store of two tiers whose fast one gives
+// up what was not used for longest, but for what is retained. Liars know when each
+// session comes. All of it in virtual time.
 #include <algorithm>
 #include <functional>
 #include <list>
@@ -10,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "prefetch/scheduler.hpp"
+#include "store/kept_blocks.hpp"
 
 namespace speckv::prefetch {
 namespace {
@@ -36,11 +38,27 @@ std::vector<SessionId> coming() {
   return sessions;
 }
 
+// What is done about predictions.
+struct Way {
+  const char* name;
+  bool stage = false, retain = false;
+};
+constexpr Way kOff{"off"};
+
+BlockKey key_of(std::uint64_t block) {
+  return {block, block << 32};
+}
+
 class SimulatedStore {
  public:
-  explicit SimulatedStore(bool stage, bool guard = true)
+  explicit SimulatedStore(Way way, bool guard = true)
       : scheduler({{kFast * kBlock, 64e9}, {100 * kFast * kBlock, kRate}},
-                  options(stage, guard)) {}
+                  options(way.stage, guard)),
+        retains_(way.retain),
+        kept_((kHot + kCold) * kLength, kHot + kCold) {
+    for (std::uint32_t n = 0; n < (kHot + kCold) * kLength; ++n)
+      kept_.own(key_of(n), n / kLength, n % kLength);
+  }
 
   // The session's request comes, takes no time but to load, and is done.
   void request(SessionId session, double now, const ReturnDistribution& returns) {
@@ -62,6 +80,27 @@ class SimulatedStore {
     scheduler.missed(below * kBlock, now);
     waited += static_cast<double>(below * kBlock) / kRate;
     scheduler.completed(session, now, returns);
+  }
+
+  // As a Prefetcher does it: what is passed over from now on, and what was.
+  void retain(double now) {
+    if (!retains_) return;
+    for (std::uint32_t source = 0; source < kSources; ++source) {
+      const std::uint64_t passed = kept_.passed(source);
+      const std::uint64_t more = passed - std::exchange(told_[source], passed);
+      if (more > 0) scheduler.retained(static_cast<Source>(source), more * kBlock);
+    }
+    for (std::uint32_t session = 0; session < kHot + kCold; ++session)
+      kept_.keep(session, 0, 0);
+    std::uint64_t blocks = 0;
+    for (const Kept& it : scheduler.keep(0, kFast * kBlock, 0, now)) {
+      const std::uint64_t count = it.bytes / kBlock;
+      kept_.keep(static_cast<std::uint32_t>(it.session),
+                 it.whole ? KeptBlocks::kAll : static_cast<std::uint32_t>(count),
+                 it.expected ? static_cast<std::uint32_t>(it.source) : kSources);
+      blocks += count;
+    }
+    kept_.allow(blocks);
   }
 
   // Chunks that fit between two requests; one that does not is given up.
@@ -111,6 +150,8 @@ class SimulatedStore {
   }
   void insert(std::uint64_t block, bool is_new, double now) {
     if (order_.size() == kFast) {
+      while (kept_.pass(key_of(order_.back())))
+        order_.splice(order_.begin(), order_, std::prev(order_.end()));
       const std::uint64_t last = order_.back();
       settle(fast_[last], Scheduler::Outcome::wasted, now);
       fast_.erase(last);
@@ -122,14 +163,19 @@ class SimulatedStore {
     move(block, 0, is_new);
   }
 
+  const bool retains_;
+  KeptBlocks kept_;
+  std::array<std::uint64_t, kSources> told_{};
   std::list<std::uint64_t> order_;  // of the fast tier, the last used first
   std::unordered_map<std::uint64_t, Place> fast_;
   std::unordered_map<SessionId, bool> known_;
 };
 
-// Says something before each step, and what a session that is done is predicted to do.
+// Says something before each step, or of a session that is done.
 struct Predictions {
-  std::function<void(Scheduler&, std::span<const SessionId> to_come, double now)> hint{};
+  using ToCome = std::span<const SessionId>;
+  std::function<void(Scheduler&, ToCome to_come, double now)> hint{};
+  std::function<void(Scheduler&, SessionId done, ToCome to_come, double now)> hint_of{};
   std::function<ReturnDistribution(SessionId)> returns = [](SessionId) {
     return in_class(predict::kNever);
   };
@@ -140,16 +186,16 @@ struct Made {
   std::array<Counters, kSources> counters{};
 };
 
-Made run(const Predictions* told, bool guard = true) {
+Made run(Way way, const Predictions& told, bool guard = true) {
   static const std::vector<SessionId> sessions = coming();
-  SimulatedStore store(told != nullptr, guard);
+  SimulatedStore store(way, guard);
   for (std::size_t i = 0; i < kSteps; ++i) {
     const double now = static_cast<double>(i) * kStep;
-    store.request(
-        sessions[i], now,
-        told != nullptr ? told->returns(sessions[i]) : in_class(predict::kNever));
-    if (told != nullptr && told->hint)
-      told->hint(store.scheduler, std::span(sessions).subspan(i + 1), now);
+    const auto to_come = std::span(sessions).subspan(i + 1);
+    store.request(sessions[i], now, told.returns(sessions[i]));
+    if (told.hint_of) told.hint_of(store.scheduler, sessions[i], to_come, now);
+    if (told.hint) told.hint(store.scheduler, to_come, now);
+    store.retain(now);
     store.idle(now, now + kStep);
   }
   return {store.waited,
@@ -185,45 +231,78 @@ ReturnDistribution opposite(SessionId session) {
   return session < kHot ? in_class(predict::kNever) : in_class(0);
 }
 
-class SpeculationCost : public testing::Test {
+class SpeculationCost : public testing::TestWithParam<Way> {
  protected:
   static double ratio(const Predictions& told, bool guard = true) {
-    static const double without = run(nullptr).waited;
+    static const double without = run(kOff, {}).waited;
     EXPECT_GT(without, 10);
-    last = run(&told, guard);
+    last = run(GetParam(), told, guard);
     return last.waited / without;
   }
   static Made last;
 };
 Made SpeculationCost::last;
 
-TEST_F(SpeculationCost, what_is_true_pays) {
-  EXPECT_LT(ratio({.hint = tell_truth}), 0.5);
+INSTANTIATE_TEST_SUITE_P(Ways, SpeculationCost,
+                         testing::Values(Way{"staging", true, false},
+                                         Way{"retention", false, true},
+                                         Way{"both", true, true}),
+                         [](const auto& way) { return std::string(way.param.name); });
+
+// A step ahead there is little left to retain.
+TEST_P(SpeculationCost, what_is_true_pays) {
+  EXPECT_LT(ratio({.hint = tell_truth}), GetParam().stage ? 0.5 : 1.0);
 }
 
-TEST_F(SpeculationCost, hints_that_nobody_follows) {
+// Each session says when it returns as soon as it is done. Staging alone is silent most
+// of the time, since last use gives up what comes next to make room for it.
+TEST_P(SpeculationCost, who_knows_when_he_returns_waits_less) {
+  const double known =
+      ratio({.hint_of = [](Scheduler& s, SessionId done, auto to_come, double now) {
+        const auto next = std::find(to_come.begin(), to_come.end(), done);
+        if (next == to_come.end()) return;
+        const auto steps = static_cast<double>(next - to_come.begin() + 1);
+        s.hint(done, now, now + steps * kStep, 1);
+      }});
+  EXPECT_LT(known, !GetParam().retain ? 1.01 : GetParam().stage ? 0.1 : 0.65);
+  if (!GetParam().retain) return;
+  EXPECT_GT(last.counters[1].retained, 1000 * kBlock);
+}
+
+TEST_P(SpeculationCost, hints_that_nobody_follows) {
   EXPECT_LE(ratio({.hint = lie}), 1.01);
   EXPECT_GE(last.counters[1].pauses, 3U);
+  EXPECT_EQ(last.counters[1].retained > 0, GetParam().retain);
   EXPECT_GT(ratio({.hint = lie}, false), 1.1) << "unguarded they do hurt";
 }
 
-TEST_F(SpeculationCost, the_opposite_is_learned) {
+TEST_P(SpeculationCost, who_comes_soon_is_said_to_come_late) {
+  const Predictions opposite_hints{
+      .hint_of = [](Scheduler& s, SessionId done, auto, double now) {
+        s.hint(done, now, done < kHot ? now + 100 : now + kStep, 1);
+      }};
+  EXPECT_LE(ratio(opposite_hints), 1.01);
+  EXPECT_GT(ratio(opposite_hints, false), 1.1) << "unguarded they do hurt";
+}
+
+TEST_P(SpeculationCost, the_opposite_is_learned) {
   EXPECT_LE(ratio({.returns = opposite}), 1.01);
+  if (GetParam().retain) return;  // last use counts before anything is lost
   EXPECT_GE(last.counters[0].pauses, 1U);
 }
 
-TEST_F(SpeculationCost, both_sources_lie) {
+TEST_P(SpeculationCost, both_sources_lie) {
   EXPECT_LE(ratio({.hint = lie, .returns = opposite}), 1.01);
 }
 
-TEST_F(SpeculationCost, a_good_name_is_not_worth_more_than_it_earned) {
+TEST_P(SpeculationCost, a_good_name_is_not_worth_more_than_it_earned) {
   const double now_and_then = ratio({.hint = [](Scheduler& s, auto to_come, double now) {
     (to_come.size() / 2000 % 2 == 0 ? tell_truth : lie)(s, to_come, now);
   }});
   EXPECT_LE(now_and_then, 1.01);
 }
 
-TEST_F(SpeculationCost, half_of_it_is_true) {
+TEST_P(SpeculationCost, half_of_it_is_true) {
   const double half = ratio({.hint = [](Scheduler& s, auto to_come, double now) {
     (to_come.size() % 2 == 0 ? tell_truth : lie)(s, to_come, now);
   }});
@@ -231,7 +310,7 @@ TEST_F(SpeculationCost, half_of_it_is_true) {
 }
 
 // True hints whose sessions displace others that come as soon: nothing is won by them.
-TEST_F(SpeculationCost, what_is_true_displaces_what_is_hot) {
+TEST_P(SpeculationCost, what_is_true_displaces_what_is_hot) {
   const double loop = ratio({.hint = [](Scheduler& s, auto to_come, double now) {
     tell_truth(s, to_come, now);
     lie(s, to_come, now);

@@ -3,8 +3,9 @@
  *
  * Sessions are conversations or agents, whose requests come with pauses between them; the
  * engine numbers them as it likes. In the pauses a prefetcher promotes what a session
- * will need, as it is told by hints or as it learned when sessions return. It has no
- * thread, pins nothing, and does what is due in any call below. */
+ * will need, as it is told by hints or as it learned when sessions return, and the first
+ * tier gives that up last. It has no thread, pins nothing, and does what is due in any
+ * call below. */
 #ifndef CXLSPECKV_PREFETCHER_H
 #define CXLSPECKV_PREFETCHER_H
 
@@ -16,6 +17,9 @@ extern "C" {
 
 /* Who is listened to; 0 is HINTED. OFF stands alone: it does nothing at all. */
 enum { SPECKV_LEARNED = 1, SPECKV_HINTED = 2, SPECKV_OFF = 4 };
+
+/* What is not done about it; 0: all is. */
+enum { SPECKV_WITHOUT_STAGING = 1, SPECKV_WITHOUT_RETENTION = 2 };
 
 typedef struct speckv_prefetcher_options {
   size_t size;
@@ -35,6 +39,8 @@ typedef struct speckv_prefetcher_options {
   size_t bytes_per_second_count;   /* the store's tiers, or 0 */
   speckv_completions* completions; /* told of each chunk: call advance then. Or NULL */
   uint64_t tag;                    /* repeated there */
+  uint32_t without;                /* SPECKV_WITHOUT_ */
+  uint32_t reserved;
 } speckv_prefetcher_options;
 
 /* What is known of a request, for the predictor. NULL or zeros are fine. */
@@ -69,6 +75,9 @@ typedef struct speckv_prefetch_stats {
   uint64_t sessions, blocks;          /* remembered */
   uint64_t failed;                    /* chunks of which nothing could be moved */
   speckv_prefetch_source learned, hinted;
+  /* Bytes that the first tier kept, each time that its policy would have given them up.
+   */
+  uint64_t learned_retained, hinted_retained;
 } speckv_prefetch_stats;
 
 /* Any thread may use it, but for free. */

@@ -5,7 +5,8 @@
 // finished. In the pauses the prefetcher promotes what a session will need, by hints or
 // by what it learned of when sessions return: the same scheduler, with the same rules, as
 // `speckvctl trace replay` (docs/speculation.md). What a tier gives up is decided by the
-// store's policy, as ever.
+// store's policy, as ever; but the first tier passes over what is expected back, as far
+// as there is something else.
 //
 // It holds no block: nothing is pinned, and staged copies may be evicted at no cost,
 // since the slower copy stays. It has no thread and never sleeps: work is begun, by the
@@ -52,7 +53,10 @@ struct PrefetchOptions {
   // be asked for.
   bool learned = false;  // a predictor of returns, which learns from what it is told
   bool hinted = true;    // hint()
-  LayoutId layout{};     // of the blocks: one size for all
+  // What is done about it. Of a store's prefetchers one retains, the first that would.
+  bool retain = true;  // the first tier gives up last what is expected
+  bool stage = true;   // it is promoted
+  LayoutId layout{};   // of the blocks: one size for all
   std::uint64_t chunk_bytes = 64ULL << 20;      // one promotion; whole blocks, 1 to 4096
   std::uint64_t most_in_flight = 256ULL << 20;  // of all chunks; at least one chunk
   // That a source may lose, more than it earned, before it is silent for a while: by what
@@ -84,6 +88,8 @@ struct PrefetchStats {
     std::uint64_t wasted = 0;  // and went again, or nobody came for them in time
     std::uint64_t unread = 0;  // and wait
     std::uint64_t pauses = 0;  // times that it was silenced because it lost
+    // Passed over by the first tier, each time that last use would have given it up.
+    std::uint64_t retained = 0;
   };
   Source learned{}, hinted{};
   std::uint64_t in_flight = 0, peak_in_flight = 0;  // bytes, now and at most so far
