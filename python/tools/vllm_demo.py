@@ -98,7 +98,11 @@ class Server:
                  "--enable-prompt-tokens-details", *transfer],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True, env=os.environ | ENGINE | {"PYTHONPATH": str(site)})
-        self._wait()
+        try:
+            self._wait()
+        except BaseException:  # SIGTERM among them
+            self.kill()
+            raise
 
     def _wait(self):
         deadline = time.monotonic() + START_SECONDS
@@ -107,7 +111,6 @@ class Server:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=10):
                     return
             time.sleep(0.5)  # sleeps: the server says nothing before it answers
-        self.kill()
         sys.exit(f"the server did not start:\n{self._last_words()}")
 
     def _last_words(self):

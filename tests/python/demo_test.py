@@ -147,6 +147,15 @@ def test_a_server_that_fails_ends_it_with_its_last_words(demo, fails, says):
     assert demo.servers and demo.forgotten()  # nothing of a pool stays in shared memory
 
 
+def test_it_may_be_stopped_while_a_server_starts(demo, monkeypatch):
+    """What its handler of SIGTERM does, as soon as it waits."""
+    demo.engine()
+    monkeypatch.setattr(demo.module.time, "sleep", lambda _: sys.exit(1))
+    with pytest.raises(SystemExit):
+        demo.module.main(demo.site, "--short")
+    assert demo.servers[0].returncode == -9 and demo.forgotten()
+
+
 def test_words_that_it_does_not_know(demo, root):
     for words in (["--long"], ["--json"], ["more"]):
         with pytest.raises(SystemExit) as ended:
