@@ -161,7 +161,7 @@ static void speckv_pci_tenant_clear(struct speckv_card *card, u32 tenant)
 {
 	struct speckv_pci *pci = speckv_pci_of(card);
 
-	if (!(card->caps.features & SPECKV_FEATURE_DIRECTORY))
+	if (!(card->caps.features & (SPECKV_FEATURE_DIRECTORY | SPECKV_FEATURE_PREDICT)))
 		return;
 	guard(mutex)(&pci->lock);
 	speckv_pci_write(pci, SPECKV_CSR_TENANT_CLEAR, tenant);

@@ -38,6 +38,12 @@
 #define SPECKV_REPORT_VICTIMS		1
 #define SPECKV_REPORT_PREFETCHES	2	/* Candidates for prefetching, likewise. */
 
+/* Tasks of PREDICT */
+/* What follows the symbols at the source, 4 bytes each: predictions to the destination. */
+#define SPECKV_PREDICT_NEXT	0
+/* The weights file at the source is the tenant's network from now on. */
+#define SPECKV_PREDICT_NETWORK	1
+
 /* Codecs */
 #define SPECKV_CODEC_RAW		1	/* The plain bytes. */
 #define SPECKV_CODEC_INT8		2	/* One byte a value. */
@@ -60,15 +66,17 @@
 #define SPECKV_CPL_BAD_DESC	1	/* Opcode, flags, a field, or a bit that must be 0. */
 /* No such region, outside of it, or not to be read or written so. */
 #define SPECKV_CPL_BAD_REGION	2
-#define SPECKV_CPL_CORRUPTED	3	/* The source did not decode, or has another checksum. */
+/* The source did not decode, has another checksum, or is no weights file; or the state is none. */
+#define SPECKV_CPL_CORRUPTED	3
 #define SPECKV_CPL_POISON	4	/* Memory that cannot be corrected. */
 /* Given by the driver to what a reset left unanswered; no engine writes it. */
 #define SPECKV_CPL_ABORTED	5
-/* The opcode, codec or layout is not one of this engine's. */
+/* The opcode, codec, layout or network is not one of this engine's. */
 #define SPECKV_CPL_UNSUPPORTED	6
 /* More than room or length, or the directory has no place for the block. */
 #define SPECKV_CPL_NO_SPACE	7
-#define SPECKV_CPL_NOT_FOUND	8	/* No block of that name, or no reference to give back. */
+/* No block of that name, no reference to give back, or no network. */
+#define SPECKV_CPL_NOT_FOUND	8
 #define SPECKV_CPL_BUSY		9	/* The block has references. */
 /* The codec cannot carry these values (a NaN, an infinity). */
 #define SPECKV_CPL_UNENCODABLE	10
@@ -83,5 +91,6 @@
 /* Directory, scorer and the opcodes that reach them; NAMED. */
 #define SPECKV_FEATURE_DIRECTORY	0x10
 #define SPECKV_FEATURE_COALESCE		0x20	/* Interrupts can wait for more completions. */
+#define SPECKV_FEATURE_PREDICT		0x40	/* PREDICT, in the arithmetic of lstm-format.md. */
 
 #endif /* _UAPI_SPECKV_CODES_H */

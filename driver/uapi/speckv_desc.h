@@ -49,6 +49,14 @@ struct speckv_desc_telemetry {
 	__u8 __reserved[15];
 };
 
+struct speckv_desc_predict {
+	__u8 task;
+	__u8 answers;
+	__u8 __reserved[2];
+	__le32 state_region;
+	__le64 state_offset;
+};
+
 struct speckv_desc {
 	__u8 opcode;
 	__u8 flags;
@@ -64,6 +72,7 @@ struct speckv_desc {
 		struct speckv_desc_hint hint;
 		struct speckv_desc_weights weights;
 		struct speckv_desc_telemetry telemetry;
+		struct speckv_desc_predict predict;
 	};
 	__le64 address_low;
 	__le32 address_high;
@@ -109,6 +118,12 @@ struct speckv_candidate {
 	__le64 address_low;
 	__le32 address_high;
 	__le32 score;
+};
+
+/* One symbol that may come next. */
+struct speckv_prediction {
+	__le32 symbol;
+	__le32 confidence;
 };
 
 /* The address of one token's K or V: 89 bits in two words, position lowest. */

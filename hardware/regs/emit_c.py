@@ -85,7 +85,7 @@ INNER = "GPL-2.0-only OR MIT"
 def uapi_codes(s, made):
     """The numbers that programs and the driver share."""
     enums = s["enum"]
-    shared = ("desc_flag", "hint", "report", "codec", "dtype", "kind", "status", "feature")
+    shared = ("desc_flag", "hint", "report", "task", "codec", "dtype", "kind", "status", "feature")
     text = "/* Opcodes */\n"
     text += block((f"SPECKV_OP_{o['name']}".upper(), o["value"], "") for o in s["opcode"])
     for name in shared:

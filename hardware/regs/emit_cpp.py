@@ -5,6 +5,7 @@ from layouts import masks, record_fields
 INTEGERS = {8: "std::uint8_t", 16: "std::uint16_t", 32: "std::uint32_t", 64: "std::uint64_t"}
 # enum -> its C++ name and underlying type; masks become plain constants.
 ENUMS = {"status": ("Answer", 16), "hint": ("Hint", 8), "report": ("Report", 8),
+         "task": ("Task", 8),
          "queue_state": ("QueueState", 8), "queue_cause": ("QueueCause", 8),
          "fatal_cause": ("FatalCause", 8), "inject": ("Inject", 8), "counter": ("Counter", 8)}
 MASKS = {"desc_flag": ("flag", 8), "feature": ("feature", 64)}

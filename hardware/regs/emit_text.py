@@ -59,7 +59,7 @@ def package(s, origin):
                 text += sized(f"{name}{pascal(f['name'])}Low", 6, f["bits"][1])
                 text += sized(f"{name}{pascal(f['name'])}High", 6, f["bits"][0])
     text += "\n" + sv_enum("op", 8, [(o["name"], o["value"]) for o in s["opcode"]])
-    widths = {"status": 15, "hint": 8, "report": 8, "codec": 8, "dtype": 8, "kind": 8,
+    widths = {"status": 15, "hint": 8, "report": 8, "task": 8, "codec": 8, "dtype": 8, "kind": 8,
               "queue_state": 2, "queue_cause": 8, "fatal_cause": 8, "inject": 8, "counter": 8}
     for name, bits in widths.items():
         text += sv_enum(name, bits, s["enum"][name]["values"])

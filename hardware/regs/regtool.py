@@ -171,8 +171,8 @@ def descriptor_faults(s):
 
 
 def enum_faults(s):
-    room = {"status": 15, "desc_flag": 8, "hint": 8, "report": 8, "codec": 6, "dtype": 8,
-            "kind": 8, "feature": 64, "queue_state": 2, "queue_cause": 7, "fatal_cause": 7,
+    room = {"status": 15, "desc_flag": 8, "hint": 8, "report": 8, "task": 8, "codec": 6,
+            "dtype": 8, "kind": 8, "feature": 64, "queue_state": 2, "queue_cause": 7, "fatal_cause": 7,
             "inject": 8, "counter": 32}
     for name, e in s["enum"].items():
         yield from duplicates(f"enum {name}", [row[0] for row in e["values"]])

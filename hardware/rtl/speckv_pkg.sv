@@ -4,7 +4,7 @@ package speckv_pkg;
 
   localparam logic [31:0] ContractId = 32'h564b5053;
   localparam logic [15:0] ContractMajor = 16'h1;
-  localparam logic [15:0] ContractMinor = 16'h0;
+  localparam logic [15:0] ContractMinor = 16'h1;
   localparam logic [15:0] PciVendor = 16'h1234;
   localparam logic [15:0] PciDevice = 16'h5356;
   localparam logic [23:0] PciClass = 24'h120000;
@@ -19,6 +19,8 @@ package speckv_pkg;
   localparam logic [31:0] MaxDirectoryWays = 32'h4;
   localparam logic [31:0] MaxDirectoryStash = 32'h10;
   localparam logic [31:0] MaxCandidates = 32'h40;
+  localparam logic [31:0] MaxPredictHistory = 32'h100;
+  localparam logic [31:0] MaxPredictAnswers = 32'h10;
 
   localparam logic [31:0] ScoreFrequencyShift = 32'h6;
   localparam logic [31:0] ScoreTouch = 32'h20;
@@ -124,6 +126,7 @@ package speckv_pkg;
   localparam logic [5:0] CsrTenantClearTenantHigh = 6'hf;
   localparam logic [5:0] CsrTenantClearBusyLow = 6'h1f;
   localparam logic [5:0] CsrTenantClearBusyHigh = 6'h1f;
+  localparam logic [11:0] CsrMaxNetwork = 12'h84;
   localparam logic [11:0] CsrCounter = 12'h200;
 
   // In the queue window
@@ -225,6 +228,11 @@ package speckv_pkg;
   } report_e;
 
   typedef enum logic [7:0] {
+    TaskNext = 8'd0,
+    TaskNetwork = 8'd1
+  } task_e;
+
+  typedef enum logic [7:0] {
     CodecRaw = 8'd1,
     CodecInt8 = 8'd2,
     CodecInt8DeltaRle = 8'd3,
@@ -308,6 +316,7 @@ package speckv_pkg;
   localparam logic [63:0] FeatureInject = 64'h8;
   localparam logic [63:0] FeatureDirectory = 64'h10;
   localparam logic [63:0] FeatureCoalesce = 64'h20;
+  localparam logic [63:0] FeaturePredict = 64'h40;
 
   // Of a descriptor, a completion, and the records of TELEMETRY, in bits
   localparam logic [8:0] DescOpcodeLow = 9'h0;
@@ -336,10 +345,14 @@ package speckv_pkg;
   localparam logic [8:0] DescRecencyBits = 9'h8;
   localparam logic [8:0] DescReportLow = 9'h100;
   localparam logic [8:0] DescReportBits = 9'h8;
+  localparam logic [8:0] DescTaskLow = 9'h100;
+  localparam logic [8:0] DescTaskBits = 9'h8;
   localparam logic [8:0] DescDtypeLow = 9'h108;
   localparam logic [8:0] DescDtypeBits = 9'h8;
   localparam logic [8:0] DescFrequencyLow = 9'h108;
   localparam logic [8:0] DescFrequencyBits = 9'h8;
+  localparam logic [8:0] DescAnswersLow = 9'h108;
+  localparam logic [8:0] DescAnswersBits = 9'h8;
   localparam logic [8:0] DescKindLow = 9'h110;
   localparam logic [8:0] DescKindBits = 9'h8;
   localparam logic [8:0] DescStepWeightLow = 9'h110;
@@ -352,12 +365,16 @@ package speckv_pkg;
   localparam logic [8:0] DescStepBits = 9'h20;
   localparam logic [8:0] DescEvictLow = 9'h120;
   localparam logic [8:0] DescEvictBits = 9'h8;
+  localparam logic [8:0] DescStateRegionLow = 9'h120;
+  localparam logic [8:0] DescStateRegionBits = 9'h20;
   localparam logic [8:0] DescPrefetchLow = 9'h128;
   localparam logic [8:0] DescPrefetchBits = 9'h8;
   localparam logic [8:0] DescHysteresisLow = 9'h130;
   localparam logic [8:0] DescHysteresisBits = 9'h8;
   localparam logic [8:0] DescHeadsLow = 9'h140;
   localparam logic [8:0] DescHeadsBits = 9'h10;
+  localparam logic [8:0] DescStateOffsetLow = 9'h140;
+  localparam logic [8:0] DescStateOffsetBits = 9'h40;
   localparam logic [8:0] DescHeadDimLow = 9'h150;
   localparam logic [8:0] DescHeadDimBits = 9'h10;
   localparam logic [8:0] DescCrcLow = 9'h160;
@@ -424,6 +441,11 @@ package speckv_pkg;
   localparam logic [6:0] CandidateScoreLow = 7'h60;
   localparam logic [6:0] CandidateScoreBits = 7'h20;
 
+  localparam logic [5:0] PredictionSymbolLow = 6'h0;
+  localparam logic [5:0] PredictionSymbolBits = 6'h20;
+  localparam logic [5:0] PredictionConfidenceLow = 6'h20;
+  localparam logic [5:0] PredictionConfidenceBits = 6'h20;
+
   // Bits that a descriptor of each opcode may set, and what flags add.
   localparam logic [511:0] MaskNop = 512'hffff00ff;
   localparam logic [511:0] MaskCopy = 512'hffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff01ff;
@@ -436,7 +458,7 @@ package speckv_pkg;
   localparam logic [511:0] MaskHint = 512'hffffffffffffffffffffffffffff0000000000000000ffffffff000000ff00000000000000000000000000000000000000000000000000000000ffff00ff;
   localparam logic [511:0] MaskWeights = 512'hffffffffffffff00000000000000000000000000000000000000000000000000000000ffff00ff;
   localparam logic [511:0] MaskTelemetry = 512'hffffffffffffffffff0000000000000000ffffffff00000000ffffffffffff00ff;
-  localparam logic [511:0] MaskPredict = 512'hffffffffffffffffffffffffffff000000000000000000000000000000000000000000000000ffffffffffffffff00000000ffffffffffffffffffff00ff;
+  localparam logic [511:0] MaskPredict = 512'hffffffffffffffffffffffff0000ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff00ff;
   localparam logic [511:0] MaskFlagNamed = 512'hffffffffffffffffffffffffffff000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000;
   localparam logic [511:0] MaskFlagCheck = 512'hffffffff0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000;
 

@@ -92,6 +92,7 @@ inline constexpr std::uint32_t kInjectArgument = 0x78;
 inline constexpr std::uint32_t kTenantClear = 0x80;
 inline constexpr Field kTenantClearTenant{0, 16};
 inline constexpr Field kTenantClearBusy{31, 1};
+inline constexpr std::uint32_t kMaxNetwork = 0x84;
 inline constexpr std::uint32_t kCounter = 0x200;
 }
 namespace queue {

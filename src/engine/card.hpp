@@ -40,6 +40,9 @@ struct CardOptions {
   std::uint32_t regions = kMaxRegions;
   std::uint32_t max_length = 1U << 30;
   std::uint32_t max_layer = 16U << 20;
+  // The largest weights file that PREDICT takes, at most max_layer; the default is enough
+  // for every one that there can be. 0: no PREDICT.
+  std::uint32_t max_network = 8U << 20;
   // Off behind a bus, where a card sees every store: hosts do not look at need_kick.
   bool doorbells_are_memory = true;
   // Others store to `memory` too: what the fast buffer holds is compared before it is
@@ -108,6 +111,7 @@ class Card {
   void inject(std::uint32_t kind) noexcept;
   std::uint32_t opcodes() const noexcept;
   std::uint64_t features() const noexcept;
+  std::uint32_t max_network() const noexcept;
   void configure(std::uint32_t offset, std::uint32_t value) noexcept;
   void reset() noexcept;
 
@@ -136,6 +140,11 @@ class Card {
   Outcome encode(const Descriptor& d, const Place& from, const Place& to) noexcept;
   Outcome decode(const Descriptor& d, const Place& from, const Place& to) noexcept;
   Outcome tell(std::uint32_t tenant, const Descriptor& d, const Place& to) noexcept;
+
+  // predict.cpp
+  Outcome learn(std::uint32_t tenant, const Place& from) noexcept;
+  Outcome predict(std::uint32_t tenant, const Descriptor& d, const Place& from,
+                  const Place& to) noexcept;
 
   const CardOptions options_;
   HostPort& port_;

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "engine/card.hpp"
+#include "predict/symbol_lstm.hpp"
 
 namespace speckv::engine {
 
@@ -28,6 +29,8 @@ struct Card::State {
     memory.forget();
     settings = DirectorySettings{};
     if (directory) directory->renew(settings);
+    for (auto& network : networks)
+      network.reset();
     control = 0;
     fatal = FatalCause::none;
     inject_argument = 0;
@@ -41,6 +44,7 @@ struct Card::State {
   Memory memory;
   DirectorySettings settings{};
   std::unique_ptr<Directory> directory;
+  std::array<std::unique_ptr<const predict::SymbolLstm>, kMaxTenants> networks;
 
   std::uint32_t control = 0;
   FatalCause fatal = FatalCause::none;

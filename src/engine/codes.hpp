@@ -11,7 +11,7 @@ namespace speckv::engine {
 
 inline constexpr std::uint32_t kContractId = 0x564b5053;
 inline constexpr std::uint32_t kContractMajor = 1;
-inline constexpr std::uint32_t kContractMinor = 0;
+inline constexpr std::uint32_t kContractMinor = 1;
 inline constexpr std::uint32_t kVectors = 65;
 inline constexpr std::uint32_t kMaxQueues = 64;
 inline constexpr std::uint32_t kMaxTenants = 64;
@@ -23,6 +23,8 @@ inline constexpr std::uint32_t kMaxDirectoryEntries = 65536;
 inline constexpr std::uint32_t kMaxDirectoryWays = 4;
 inline constexpr std::uint32_t kMaxDirectoryStash = 16;
 inline constexpr std::uint32_t kMaxCandidates = 64;
+inline constexpr std::uint32_t kMaxPredictHistory = 256;
+inline constexpr std::uint32_t kMaxPredictAnswers = 16;
 inline constexpr std::uint32_t kScoreFrequencyShift = 6;
 inline constexpr std::uint32_t kScoreTouch = 32;
 inline constexpr std::uint32_t kScoreReference = 64;
@@ -33,6 +35,7 @@ enum class Opcode : std::uint8_t { nop = 0, copy = 1, encode = 2, decode = 3, pr
 enum class Answer : std::uint16_t { ok = 0, bad_desc = 1, bad_region = 2, corrupted = 3, poison = 4, aborted = 5, unsupported = 6, no_space = 7, not_found = 8, busy = 9, unencodable = 10, bus_error = 11 };
 enum class Hint : std::uint8_t { hot = 1, evictable = 2, prefetchable = 3, share = 4, unshare = 5, forget = 6 };
 enum class Report : std::uint8_t { counters = 0, victims = 1, prefetches = 2 };
+enum class Task : std::uint8_t { next = 0, network = 1 };
 enum class QueueState : std::uint8_t { off = 0, ready = 1, error = 2 };
 enum class QueueCause : std::uint8_t { none = 0, bad_setup = 1, overrun = 2, fetch_failed = 3, completion_lost = 4 };
 enum class FatalCause : std::uint8_t { none = 0, injected = 1, internal_memory = 2, watchdog = 3 };
@@ -51,6 +54,7 @@ inline constexpr std::uint64_t kNeedKick = 4U;
 inline constexpr std::uint64_t kInject = 8U;
 inline constexpr std::uint64_t kDirectory = 16U;
 inline constexpr std::uint64_t kCoalesce = 32U;
+inline constexpr std::uint64_t kPredict = 64U;
 }
 namespace codec {
 inline constexpr std::uint8_t kRaw = 1;

@@ -42,6 +42,10 @@ struct Descriptor {
   std::uint8_t prefetch = 0;
   std::uint8_t hysteresis = 0;
   std::uint8_t report = 0;
+  std::uint8_t task = 0;
+  std::uint8_t answers = 0;
+  std::uint32_t state_region = 0;
+  std::uint64_t state_offset = 0;
   std::uint64_t address_low = 0;
   std::uint32_t address_high = 0;
   std::uint16_t tokens = 0;
@@ -75,6 +79,10 @@ struct Descriptor {
     d.prefetch = load_le<std::uint8_t>(from + 37);
     d.hysteresis = load_le<std::uint8_t>(from + 38);
     d.report = load_le<std::uint8_t>(from + 32);
+    d.task = load_le<std::uint8_t>(from + 32);
+    d.answers = load_le<std::uint8_t>(from + 33);
+    d.state_region = load_le<std::uint32_t>(from + 36);
+    d.state_offset = load_le<std::uint64_t>(from + 40);
     d.address_low = load_le<std::uint64_t>(from + 48);
     d.address_high = load_le<std::uint32_t>(from + 56);
     d.tokens = load_le<std::uint16_t>(from + 60);
@@ -109,6 +117,10 @@ struct Descriptor {
     if (prefetch != 0) store_le(to + 37, prefetch);
     if (hysteresis != 0) store_le(to + 38, hysteresis);
     if (report != 0) store_le(to + 32, report);
+    if (task != 0) store_le(to + 32, task);
+    if (answers != 0) store_le(to + 33, answers);
+    if (state_region != 0) store_le(to + 36, state_region);
+    if (state_offset != 0) store_le(to + 40, state_offset);
     if (address_low != 0) store_le(to + 48, address_low);
     if (address_high != 0) store_le(to + 56, address_high);
     if (tokens != 0) store_le(to + 60, tokens);
@@ -131,7 +143,7 @@ inline constexpr std::array<Mask, 13> kMasks{{
     {0xffff00ff, 0x0, 0x0, 0x0, 0xffffffff000000ff, 0x0, 0xffffffffffffffff, 0xffffffffffff},
     {0xffff00ff, 0x0, 0x0, 0x0, 0xffffffffffffff, 0x0, 0x0, 0x0},
     {0xffffffffffff00ff, 0xffffffff00000000, 0x0, 0xffffffffffffffff, 0xff, 0x0, 0x0, 0x0},
-    {0xffffffffffff00ff, 0xffffffff, 0xffffffffffffffff, 0x0, 0x0, 0x0, 0xffffffffffffffff, 0xffffffffffff},
+    {0xffffffffffff00ff, 0xffffffffffffffff, 0xffffffffffffffff, 0xffffffffffffffff, 0xffffffff0000ffff, 0xffffffffffffffff, 0x0, 0x0},
 }};
 inline constexpr Mask kMaskNamed{0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0xffffffffffffffff, 0xffffffffffff};
 inline constexpr Mask kMaskCheck{0x0, 0x0, 0x0, 0x0, 0x0, 0xffffffff00000000, 0x0, 0x0};

@@ -37,7 +37,22 @@ constexpr bool codes(Opcode opcode) noexcept {
   return opcode == Opcode::encode || opcode == Opcode::decode;
 }
 
-constexpr std::uint64_t kAligned = 64;  // offsets of coded layers and of telemetry
+constexpr std::uint64_t kAligned = 64;  // offsets of coded layers, telemetry, answers
+
+constexpr bool asks(const Descriptor& d) noexcept {
+  return Opcode{d.opcode} == Opcode::predict && Task{d.task} == Task::next;
+}
+
+bool prediction_is_good(const Descriptor& d) noexcept {
+  if (!asks(d)) {
+    return Task{d.task} == Task::network && (d.answers | d.dst_region | d.dst_offset |
+                                             d.state_region | d.state_offset) == 0;
+  }
+  return d.length % 4 == 0 && d.length <= 4 * kMaxPredictHistory && d.answers >= 1 &&
+         d.answers <= kMaxPredictAnswers &&
+         (d.dst_offset | d.state_offset) % kAligned == 0 &&
+         (d.state_region != 0 || d.state_offset == 0);
+}
 
 }  // namespace
 
@@ -59,6 +74,10 @@ Answer Card::check(const Descriptor& d,
   }
   if (const Answer answer = check_values(d); answer != Answer::ok) return answer;
   if (named && !block_is_whole(d)) return Answer::bad_desc;
+  if (Opcode{d.opcode} == Opcode::predict && Task{d.task} == Task::network &&
+      d.length > max_network()) {
+    return Answer::unsupported;
+  }
   if (!codes(Opcode{d.opcode})) return Answer::ok;
   const BlockLayout layout = layout_of(d);
   const bool taken = layout.layer_bytes() <= options_.max_layer &&
@@ -78,8 +97,10 @@ Answer Card::check_values(const Descriptor& d) const noexcept {
     case Opcode::copy:
     case Opcode::prefetch:
     case Opcode::fill:
-    case Opcode::predict:
       good = length_is_good;
+      break;
+    case Opcode::predict:
+      good = length_is_good && prediction_is_good(d);
       break;
     case Opcode::encode:
     case Opcode::decode: {
@@ -134,6 +155,7 @@ Card::Outcome Card::execute(std::uint32_t tenant, const Descriptor& d,
       case Opcode::prefetch:
       case Opcode::fill:
       case Opcode::telemetry:
+      case Opcode::predict:
         outcome = move(tenant, d);
         break;
       case Opcode::step:
@@ -148,9 +170,6 @@ Card::Outcome Card::execute(std::uint32_t tenant, const Descriptor& d,
       case Opcode::weights:
         directory->set_weights(tenant, weights_of(d));
         break;
-      case Opcode::predict:
-        outcome.answer = Answer::unsupported;
-        break;
     }
   }
   if (directory != nullptr && outcome.answer != Answer::ok) {
@@ -164,8 +183,11 @@ Card::Outcome Card::execute(std::uint32_t tenant, const Descriptor& d,
 Card::Outcome Card::move(std::uint32_t tenant, const Descriptor& d) noexcept {
   const Opcode opcode{d.opcode};
   const bool reads = opcode != Opcode::fill && opcode != Opcode::telemetry;
-  const bool writes = opcode != Opcode::prefetch;
-  const std::uint32_t out = codes(opcode) ? d.room : d.length;
+  const bool writes =
+      opcode != Opcode::prefetch && (opcode != Opcode::predict || asks(d));
+  const std::uint32_t out = codes(opcode) ? d.room
+                            : asks(d)     ? d.answers * Prediction::kBytes
+                                          : d.length;
   const std::vector<Region>& regions = state_->regions;
   Place from, to;
   if (reads) {
@@ -224,6 +246,9 @@ Card::Outcome Card::carry_out(std::uint32_t tenant, const Descriptor& d,
       break;
     case Opcode::decode:
       outcome = decode(d, from, to);
+      break;
+    case Opcode::predict:
+      outcome = asks(d) ? predict(tenant, d, from, to) : learn(tenant, from);
       break;
     default:
       outcome = tell(tenant, d, to);

@@ -106,4 +106,23 @@ struct Candidate {
   }
 };
 
+// One symbol that may come next.
+struct Prediction {
+  static constexpr std::size_t kBytes = 8;
+  std::uint32_t symbol = 0;
+  std::uint32_t confidence = 0;
+  bool operator==(const Prediction&) const = default;
+  static Prediction load(const std::byte* from) noexcept {
+    Prediction d;
+    d.symbol = load_le<std::uint32_t>(from + 0);
+    d.confidence = load_le<std::uint32_t>(from + 4);
+    return d;
+  }
+  void store(std::byte* to) const noexcept {
+    std::memset(to, 0, kBytes);
+    if (symbol != 0) store_le(to + 0, symbol);
+    if (confidence != 0) store_le(to + 4, confidence);
+  }
+};
+
 }  // namespace speckv::engine

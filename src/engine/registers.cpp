@@ -75,7 +75,8 @@ void Card::write32(std::uint32_t offset, std::uint32_t value) noexcept {
 std::uint64_t Card::features() const noexcept {
   return feature::kCrc | feature::kPaged | feature::kInject |
          (options_.doorbells_are_memory ? feature::kNeedKick : 0) |
-         (state_->directory ? feature::kDirectory : 0);
+         (state_->directory ? feature::kDirectory : 0) |
+         (max_network() != 0 ? feature::kPredict : 0);
 }
 
 std::uint32_t Card::opcodes() const noexcept {
@@ -87,6 +88,7 @@ std::uint32_t Card::opcodes() const noexcept {
     all |= bit(Opcode::step) | bit(Opcode::hint) | bit(Opcode::weights) |
            bit(Opcode::telemetry);
   }
+  if (max_network() != 0) all |= bit(Opcode::predict);
   return all;
 }
 
@@ -141,6 +143,8 @@ std::uint64_t Card::csr_read(std::uint32_t offset) const noexcept {
                   s.settings.weights.packed_thresholds());
     case csr::kInjectArgument:
       return s.inject_argument;
+    case csr::kTenantClear:
+      return pair(0, max_network());
     default:
       return 0;  // error_pop, snapshot, inject are only written; nothing is ever busy
   }
@@ -167,9 +171,9 @@ void Card::csr_write(std::uint32_t offset, std::uint32_t value) noexcept {
       return configure(offset, value);
     case csr::kTenantClear: {
       const auto tenant = static_cast<std::uint32_t>(csr::kTenantClearTenant.get(value));
-      if (s.directory && tenant < kMaxTenants) {
-        s.directory->renew_tenant(tenant, s.settings.weights);
-      }
+      if (tenant >= kMaxTenants) return;
+      if (s.directory) s.directory->renew_tenant(tenant, s.settings.weights);
+      s.networks[tenant].reset();
       return;
     }
     case csr::kSnapshot:

@@ -3,7 +3,6 @@
 #include <bit>
 #include <cmath>
 #include <string>
-#include <unordered_set>
 
 #include "base/checksum.hpp"
 #include "base/endian.hpp"
@@ -115,12 +114,14 @@ class Reader {
     return value;
   }
   void symbols(const LstmShape& shape, std::vector<std::uint32_t>& to) {
-    std::unordered_set<std::uint32_t> seen;
     to.reserve(shape.vocabulary);
-    for (std::uint32_t i = 0; i < shape.vocabulary; ++i) {
+    for (std::uint32_t i = 0; i < shape.vocabulary; ++i)
       to.push_back(get<std::uint32_t>());
-      require(i == kUnknown || seen.insert(to.back()).second);
-    }
+    // Sorted, and not hashed: a file could choose such as make any hash slow.
+    std::vector<std::uint32_t> known(to.begin() + (to.empty() ? 0 : kUnknown + 1),
+                                     to.end());
+    std::sort(known.begin(), known.end());
+    require(std::adjacent_find(known.begin(), known.end()) == known.end());
   }
   void floats(std::vector<float>& to) {
     for (float& value : to)

@@ -261,9 +261,13 @@ Descriptor good(const EngineFacts& facts, std::uint32_t host, std::uint32_t card
       d.length = 256;
       break;
     case Opcode::prefetch:
-    case Opcode::predict:
       d.src_region = card;
       d.length = 4096;
+      break;
+    case Opcode::predict:
+      d.src_region = d.dst_region = card;
+      d.length = 64;
+      d.answers = 4;
       break;
     case Opcode::weights:
       d.recency = d.frequency = d.step_weight = d.durability = 64;
@@ -335,7 +339,6 @@ TEST_P(EngineConformance, refuses_what_breaks_one_rule) {
       {"far from any opcode", with(Opcode::nop, [](Descriptor& d) { d.opcode = 200; })},
       {"empty copy", with(Opcode::copy, [](Descriptor& d) { d.length = 0; })},
       {"empty fill", with(Opcode::fill, [](Descriptor& d) { d.length = 0; })},
-      {"prediction", with(Opcode::predict, [](Descriptor&) {}), Answer::unsupported},
       {"no heads", with(Opcode::encode, [](Descriptor& d) { d.heads = 0; })},
       {"no tokens", with(Opcode::encode, [](Descriptor& d) { d.tokens = 0; })},
       {"length is not the layer's",
@@ -367,6 +370,14 @@ TEST_P(EngineConformance, refuses_what_breaks_one_rule) {
        with(Opcode::copy, [](Descriptor& d) { d.src_offset = ~0ULL - 100; }),
        Answer::bad_region},
   };
+  EXPECT_EQ(facts_.can(Opcode::predict), facts_.has(feature::kPredict));
+  if (!facts_.has(feature::kPredict)) {  // however good or bad it is
+    for (std::uint8_t task = 0; task < 3; ++task) {
+      bad.push_back({"prediction",
+                     with(Opcode::predict, [&](Descriptor& d) { d.task = task; }),
+                     Answer::unsupported});
+    }
+  }
   if (facts_.can(Opcode::prefetch)) {
     bad.push_back(
         {"prefetch of host memory",
@@ -441,7 +452,7 @@ TEST_P(EngineConformance, many_threads_each_get_every_answer_once) {
   constexpr int kThreads = 8;
   const std::string_view name = GetParam().name;
   const bool simulated = name.starts_with("rtl");
-  const bool alone = name == "model" || simulated;  // for one thread
+  const bool alone = name.starts_with("model") || simulated;  // for one thread
   // A card's doorbells are no memory: behind a simulated bus each of them takes its time.
   const double all = facts_.has(feature::kNeedKick) ? 3e5 : simulated ? 3e3 : 1e5;
   const auto count =

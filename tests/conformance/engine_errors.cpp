@@ -56,7 +56,8 @@ TEST_P(EngineErrors, registers_read_as_documented) {
   EXPECT_LE(csr::kLimitsDepthLog2.get(limits), kMaxDepthLog2Max);
   EXPECT_EQ(read64(*bar0_, csr::kMemoryBytes), kCardBytes);
   EXPECT_EQ(facts_.codecs & 1, 0U);
-  EXPECT_FALSE(facts_.can(Opcode::predict));
+  EXPECT_EQ(facts_.can(Opcode::predict), facts_.has(feature::kPredict));
+  EXPECT_EQ(bar0_->read32(csr::kMaxNetwork) != 0, facts_.has(feature::kPredict));
   EXPECT_EQ(bar0_->read32(csr::kWeights), csr::kWeightsReset);
   EXPECT_EQ(bar0_->read32(csr::kThresholds), csr::kThresholdsReset);
   // Read-only registers, holes, misaligned words and what lies beyond stay as they are.

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "engine/card.hpp"
+#include "predict/lstm_weights.hpp"
 #include "require.hpp"
+#include "support/lstm_cases.hpp"
 
 using namespace speckv;
 using namespace speckv::engine;
@@ -22,11 +24,27 @@ constexpr std::uint32_t kDepthLog2 = 3, kDepth = 1U << kDepthLog2;
 constexpr std::uint64_t kBase = 0x100000;  // bus address of the arena
 constexpr std::size_t kArena = 64 << 10, kRings = 4096, kMine = 32 << 10;
 constexpr std::size_t kCardBytes = 64 << 10;
+constexpr std::uint64_t kNetwork = 0x10000000;  // bus address of a weights file
 
-// Rings, then a region that may be written, then one that may only be read.
+const std::vector<std::byte>& network() {
+  static const std::vector<std::byte> file = [] {
+    speckv::test::Lcg lcg(1);
+    return write_weights(*quantise(speckv::test::random_lstm(
+        {.inputs = 8, .vocabulary = 60, .shortlist = 20, .cluster = 15}, 0.4, lcg)));
+  }();
+  return file;
+}
+
+// Rings, then a region that may be written, then one that may only be read; and, for
+// reading, a weights file.
 struct Arena final : HostPort {
   MutableBytes view(std::uint64_t address, std::uint64_t length,
-                    bool /*writing*/) noexcept override {
+                    bool writing) noexcept override {
+    if (address >= kNetwork && address - kNetwork < file.size()) {
+      require(!writing, "the weights file is written to");
+      const std::uint64_t at = address - kNetwork;
+      return MutableBytes(file).subspan(at, std::min(length, file.size() - at));
+    }
     if (address < kBase || address - kBase >= bytes.size()) return {};
     const std::uint64_t at = address - kBase;
     return MutableBytes(bytes).subspan(at, std::min<std::uint64_t>(length, kArena - at));
@@ -35,6 +53,7 @@ struct Arena final : HostPort {
     require(vector < kVectors, "an interrupt that does not exist");
   }
   alignas(64) std::array<std::byte, kArena> bytes{};
+  std::vector<std::byte> file = network();
 };
 
 class Input {
@@ -64,6 +83,7 @@ class Host {
     set_region(1, kBase + kRings, kMine, true, false);
     set_region(2, kBase + kRings + kMine, kArena - kRings - kMine, false, false);
     set_region(3, 0, kCardBytes, true, true);
+    set_region(4, kNetwork, arena_.file.size(), false, false);
     card_.write32(kQueueWindow + queue::kSubmissionBase, kBase);
     card_.write32(kQueueWindow + queue::kCompletionBase, kBase + 2048);
     card_.write32(kQueueWindow + queue::kSetup,
@@ -185,6 +205,19 @@ class Host {
         d.src_region = 0;
         d.src_offset = 0;
         break;
+      case Opcode::predict:
+        if (how % 4 == 0) {
+          d = Descriptor{.opcode = d.opcode};
+          d.task = static_cast<std::uint8_t>(Task::network);
+          d.src_region = 4;
+          d.length = static_cast<std::uint32_t>(network().size());
+          break;
+        }
+        d.length = 4 * (1 + d.length % 256);
+        d.answers = 1 + how % 16;
+        d.state_region = how >> 6;
+        d.state_offset = d.state_region == 0 ? 0 : input.byte() * 64U;
+        break;
       default:
         break;
     }
@@ -238,8 +271,9 @@ class Host {
                          .buffer_bytes = 16 << 10,
                          .directory_entries = 64,
                          .regions = 16,
-                         .max_length = 32 << 10,
-                         .max_layer = 16 << 10},
+                         .max_length = 512 << 10,
+                         .max_layer = 512 << 10,
+                         .max_network = 256 << 10},
              arena_};
   std::uint32_t submitted_ = 0, taken_ = 0;
   bool wild_ = false;

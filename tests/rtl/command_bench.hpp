@@ -68,6 +68,7 @@ class Golden final : private engine::HostPort {
                .regions = kEntries,
                .max_length = kMaxLength,
                .max_layer = kMaxLayer,
+               .max_network = 0,
                .doorbells_are_memory = false},
               *this) {}
 

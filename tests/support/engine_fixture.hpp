@@ -38,6 +38,7 @@ inline const EngineCase kEngines[] = {
 #else
 inline const EngineCase kEngines[] = {
     {"model", [] { return engine_on(model_bar0(kCardBytes)); }},
+    {"model_bare", [] { return engine_on(bare_model_bar0(kCardBytes)); }},
     {"soft", [] { return engine_on(soft_bar0(kCardBytes)); }},
     {"vfio_user", [] { return engine_on(vfio_user_bar0(kCardBytes)); }},
 };

@@ -193,8 +193,8 @@ class Bar0Engine final : public EngineUnderTest {
 
 class ModelBar0 final : public Bar0, private HostPort {
  public:
-  explicit ModelBar0(std::uint64_t memory_bytes)
-      : card_(CardOptions{.memory = pages_.allocate(memory_bytes)}, *this) {}
+  ModelBar0(std::uint64_t memory_bytes, CardOptions options)
+      : card_(with_memory(options, pages_.allocate(memory_bytes)), *this) {}
 
   std::uint32_t read32(std::uint32_t offset) override { return card_.read32(offset); }
   void write32(std::uint32_t offset, std::uint32_t value) override {
@@ -232,6 +232,10 @@ class ModelBar0 final : public Bar0, private HostPort {
     return memory.subspan(address - base, piece);
   }
   void interrupt(std::uint32_t vector) noexcept override { ++interrupts_[vector]; }
+  static CardOptions with_memory(CardOptions options, MutableBytes memory) {
+    options.memory = memory;
+    return options;
+  }
 
   Pages pages_;
   std::map<std::uint64_t, MutableBytes> reachable_;
@@ -302,7 +306,13 @@ std::unique_ptr<EngineUnderTest> engine_on(std::unique_ptr<Bar0> bar0) {
   return std::make_unique<Bar0Engine>(std::move(bar0));
 }
 std::unique_ptr<Bar0> model_bar0(std::uint64_t memory_bytes) {
-  return std::make_unique<ModelBar0>(memory_bytes);
+  return std::make_unique<ModelBar0>(memory_bytes, CardOptions{});
+}
+
+std::unique_ptr<Bar0> bare_model_bar0(std::uint64_t memory_bytes) {
+  return std::make_unique<ModelBar0>(
+      memory_bytes,
+      CardOptions{.buffer_bytes = 0, .directory_entries = 0, .max_network = 0});
 }
 std::unique_ptr<Bar0> soft_bar0(std::uint64_t memory_bytes) {
   return std::make_unique<SoftBar0>(memory_bytes);

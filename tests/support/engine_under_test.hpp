@@ -90,6 +90,8 @@ std::unique_ptr<EngineUnderTest> engine_on(std::unique_ptr<Bar0> bar0);
 
 // The model, which works when it is asked to, and the same with a thread of its own.
 std::unique_ptr<Bar0> model_bar0(std::uint64_t memory_bytes);
+// The model without its optional parts: no fast buffer, no directory, no PREDICT.
+std::unique_ptr<Bar0> bare_model_bar0(std::uint64_t memory_bytes);
 std::unique_ptr<Bar0> soft_bar0(std::uint64_t memory_bytes);
 // The model as a PCI function behind a socket of vfio-user: hardware/sim.
 std::unique_ptr<Bar0> vfio_user_bar0(std::uint64_t memory_bytes);

@@ -53,6 +53,7 @@ static_assert(sizeof(speckv_desc) == Descriptor::kBytes);
 static_assert(sizeof(speckv_cpl) == CompletionEntry::kBytes);
 static_assert(sizeof(speckv_telemetry) == Telemetry::kBytes);
 static_assert(sizeof(speckv_candidate) == Candidate::kBytes);
+static_assert(sizeof(speckv_prediction) == Prediction::kBytes);
 static_assert(SPECKV_CSR_WEIGHTS == csr::kWeights &&
               SPECKV_CSR_WEIGHTS_RESET == csr::kWeightsReset);
 static_assert(SPECKV_DOORBELL_WINDOW == kDoorbellWindow &&
@@ -60,7 +61,9 @@ static_assert(SPECKV_DOORBELL_WINDOW == kDoorbellWindow &&
 static_assert(SPECKV_QUEUE_SETUP_TENANT == queue::kSetupTenant.mask()
                                                << queue::kSetupTenant.low);
 static_assert(SPECKV_CPL_BUS_ERROR == number(Answer::bus_error));
-static_assert(SPECKV_OP_PREDICT == number(Opcode::predict));
+static_assert(SPECKV_OP_PREDICT == number(Opcode::predict) &&
+              SPECKV_PREDICT_NETWORK == number(Task::network) &&
+              SPECKV_FEATURE_PREDICT == feature::kPredict);
 
 // Rings lie in host memory: a card has none that could lie over its registers.
 static_assert(kCsrWindow + 0x1000 <= kQueueWindow &&
