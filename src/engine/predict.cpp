@@ -10,7 +10,7 @@ namespace {
 
 using predict::Int8State;
 
-static_assert(kMaxPredictAnswers == predict::Int8Lstm::kMostBest);
+static_assert(kMaxPredictAnswers == predict::kMostBest);
 
 // Whether the file is one of floats, which are for training: no card reads them.
 bool holds_floats(Bytes file) noexcept {

@@ -8,43 +8,22 @@
 namespace speckv::predict {
 namespace {
 
-constexpr std::uint32_t kAll = 65536;
-
 struct Outputs {
   alignas(64) std::int32_t logit[kMostOutputs];
   alignas(64) std::uint32_t weight[kMostOutputs];
-};
+  std::uint32_t sum;
 
-// Softmax in whole numbers of the first `rows` outputs.
-std::uint32_t weigh(const LstmKernel& kernel, const Int8Matrix& matrix,
-                    const std::int8_t* h, Outputs& out) noexcept {
-  kernel.affine(matrix, h, out.logit);
-  const std::int32_t most = *std::max_element(out.logit, out.logit + matrix.rows);
-  return kernel.weigh(out.logit, matrix.rows, most, out.weight);
-}
-
-std::uint32_t share(std::uint32_t weight, std::uint32_t sum) noexcept {
-  return static_cast<std::uint32_t>(std::uint64_t{weight} * kAll / sum);
-}
-
-// The places of the largest logits, the largest first and equal ones in their order.
-std::size_t largest(const std::int32_t* logits, std::uint32_t begin, std::uint32_t end,
-                    std::span<std::uint32_t> to) noexcept {
-  std::size_t count = 0;
-  for (std::uint32_t i = begin; i < end; ++i) {
-    if (count == to.size() && logits[i] <= logits[to[count - 1]]) continue;
-    std::size_t at = count < to.size() ? count++ : count - 1;
-    for (; at > 0 && logits[to[at - 1]] < logits[i]; --at)
-      to[at] = to[at - 1];
-    to[at] = i;
+  // Softmax in whole numbers of a matrix's rows.
+  void weigh(const LstmKernel& kernel, const Int8Matrix& matrix,
+             const std::int8_t* h) noexcept {
+    kernel.affine(matrix, h, logit);
+    const std::int32_t most = *std::max_element(logit, logit + matrix.rows);
+    sum = kernel.weigh(logit, matrix.rows, most, weight);
   }
-  return count;
-}
-
-bool better(const Int8Answer& a, const Int8Answer& b) noexcept {
-  return a.confidence != b.confidence ? a.confidence > b.confidence
-                                      : a.class_index < b.class_index;
-}
+  std::uint32_t share(std::size_t i) const noexcept {
+    return static_cast<std::uint32_t>(std::uint64_t{weight[i]} * kCertain / sum);
+  }
+};
 
 }  // namespace
 
@@ -70,53 +49,19 @@ void Int8Lstm::step(Int8State& state, std::uint32_t class_index) const noexcept 
 void Int8Lstm::distribution(const Int8State& state,
                             std::span<std::uint32_t> all) const noexcept {
   Outputs out;
-  const std::uint32_t sum = weigh(kernel_, weights_.head, state.h[1].data(), out);
+  out.weigh(kernel_, weights_.head, state.h[1].data());
   for (std::size_t i = 0; i < all.size(); ++i)
-    all[i] = share(out.weight[i], sum);
+    all[i] = out.share(i);
 }
 
 std::size_t Int8Lstm::best(const Int8State& state,
-                           std::span<Int8Answer> to) const noexcept {
-  const LstmShape& shape = weights_.shape;
-  to = to.first(std::min(to.size(), kMostBest));
-  if (to.empty()) return 0;
-  Outputs out;
-  const std::uint32_t sum = weigh(kernel_, weights_.head, state.h[1].data(), out);
-  std::array<std::uint32_t, kMostBest> place;
-  const std::size_t found = largest(out.logit, kUnknown + 1, shape.outputs(),
-                                    std::span(place).first(to.size()));
-  std::array<Int8Answer, kMostBest * kMostBest> all;
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < found; ++i) {
-    const std::uint32_t confidence = share(out.weight[place[i]], sum);
-    if (place[i] < shape.shortlist) {
-      all[count++] = {place[i], confidence};
-    } else {
-      count += best_of_cluster(state, place[i] - shape.shortlist, confidence,
-                               std::span(all).subspan(count, to.size()));
-    }
-  }
-  std::sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count), better);
-  count = std::min(count, to.size());
-  std::copy_n(all.begin(), count, to.begin());
-  return count;
-}
-
-std::size_t Int8Lstm::best_of_cluster(const Int8State& state, std::uint32_t cluster,
-                                      std::uint32_t confidence,
-                                      std::span<Int8Answer> to) const noexcept {
-  Outputs out;
-  const Int8Matrix& matrix = weights_.tail[cluster];
-  const std::uint32_t sum = weigh(kernel_, matrix, state.h[1].data(), out);
-  std::array<std::uint32_t, kMostBest> place;
-  const std::size_t found =
-      largest(out.logit, 0, matrix.rows, std::span(place).first(to.size()));
-  for (std::size_t i = 0; i < found; ++i) {
-    const std::uint64_t within = share(out.weight[place[i]], sum);
-    to[i] = {weights_.shape.shortlist + cluster * weights_.shape.cluster + place[i],
-             static_cast<std::uint32_t>(within * confidence / kAll)};
-  }
-  return found;
+                           std::span<ClassAnswer> to) const noexcept {
+  return best_classes<Outputs>(
+      weights_.shape, to, [&](std::uint32_t part, Outputs& out) noexcept {
+        const Int8Matrix& matrix = part == kHead ? weights_.head : weights_.tail[part];
+        out.weigh(kernel_, matrix, state.h[1].data());
+        return matrix.rows;
+      });
 }
 
 namespace {

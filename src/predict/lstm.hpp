@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "predict/best_classes.hpp"
 #include "predict/lstm_kernels.hpp"
 #include "predict/lstm_weights.hpp"
 #include "predict/predictor.hpp"
@@ -20,14 +21,12 @@ struct Int8State {
   friend bool operator==(const Int8State&, const Int8State&) = default;
 };
 
-struct Int8Answer {
-  std::uint32_t class_index = 0;
-  std::uint32_t confidence = 0;  // of 65536
-};
-
 // Immutable; does not own the weights, which have to stay.
 class Int8Lstm {
  public:
+  using Weights = Int8Weights;
+  using State = Int8State;
+
   explicit Int8Lstm(const Int8Weights& weights,
                     const LstmKernel& kernel = best_lstm_kernel()) noexcept
       : weights_(weights), kernel_(kernel) {}
@@ -44,14 +43,9 @@ class Int8Lstm {
   void distribution(const Int8State& state, std::span<std::uint32_t> all) const noexcept;
   // The most likely classes but kUnknown, best first, equal ones in order of their
   // number; at most kMostBest of them. REQUIRES: a vocabulary.
-  static constexpr std::size_t kMostBest = 16;
-  std::size_t best(const Int8State& state, std::span<Int8Answer> to) const noexcept;
+  std::size_t best(const Int8State& state, std::span<ClassAnswer> to) const noexcept;
 
  private:
-  std::size_t best_of_cluster(const Int8State& state, std::uint32_t cluster,
-                              std::uint32_t confidence,
-                              std::span<Int8Answer> to) const noexcept;
-
   const Int8Weights& weights_;
   const LstmKernel& kernel_;
 };

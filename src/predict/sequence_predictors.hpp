@@ -17,6 +17,10 @@ namespace speckv::predict {
 // otherwise) and are shared.
 Result<std::unique_ptr<SequencePredictor>> make_lstm_predictor(
     std::shared_ptr<const Int8Weights> weights, std::uint32_t streams);
+// The same in bfloat16: what the whole numbers cost in accuracy.
+struct Bf16Weights;
+Result<std::unique_ptr<SequencePredictor>> make_bf16_predictor(
+    std::shared_ptr<const Bf16Weights> weights, std::uint32_t streams);
 
 // What followed the last `order` symbols (0..5) most often, in all streams together;
 // where too little followed them, fewer symbols. Learns as it observes, until `learn` is

@@ -7,6 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "predict/bf16_lstm.hpp"
 #include "predict/lstm_trainer.hpp"
 #include "predict/sequence_predictors.hpp"
 
@@ -185,12 +186,18 @@ Result<SequenceJudgement> judge_sequences(const LstmWeights& weights,
   auto lstm =
       make_lstm_predictor(std::make_shared<const Int8Weights>(*std::move(whole)), 4);
   if (!lstm.ok()) return lstm.error();
+  auto rounded = round_to_bf16(weights);
+  if (!rounded.ok()) return rounded.error();
+  auto bf16 =
+      make_bf16_predictor(std::make_shared<const Bf16Weights>(*std::move(rounded)), 4);
+  if (!bf16.ok()) return bf16.error();
   SuffixPredictor suffix(4);
   SequenceJudgement judged;
   judged.scores = {{{"lstm", right_guesses(**lstm, held_out, 0)},
                     {"unigram", right_of_ngram(0, trained_on, held_out)},
                     {"ngram5", right_of_ngram(5, trained_on, held_out)},
-                    {"suffix", right_guesses(suffix, held_out, 0)}}};
+                    {"suffix", right_guesses(suffix, held_out, 0)},
+                    {"lstm_bf16", right_guesses(**bf16, held_out, 0)}}};
   std::unordered_set<std::uint32_t> known;
   for (const Stream& stream : trained_on)
     known.insert(stream.begin(), stream.end());

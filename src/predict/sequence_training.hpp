@@ -49,9 +49,10 @@ struct SequenceScore {
 struct SequenceJudgement {
   std::uint64_t symbols = 0;  // that were to be foretold
   std::uint64_t unknown = 0;  // of those: that the training never had
-  // LSTM (in whole numbers, as it is used), unigram, 5-gram, suffix match. N-grams learn
-  // from the training streams only; the suffix match from what the stream itself had.
-  std::array<SequenceScore, 4> scores{};
+  // LSTM (in whole numbers, as it is used), unigram, 5-gram, suffix match, and the LSTM
+  // in bfloat16. N-grams learn from the training streams only; the suffix match from what
+  // the stream itself had.
+  std::array<SequenceScore, 5> scores{};
 };
 Result<SequenceJudgement> judge_sequences(const LstmWeights& weights,
                                           std::span<const Stream> trained_on,

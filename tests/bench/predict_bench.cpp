@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bench/report.hpp"
+#include "predict/bf16_lstm.hpp"
 #include "predict/lstm.hpp"
 #include "predict/return_window.hpp"
 
@@ -65,9 +66,22 @@ int main(int argc, char** argv) {
                 net.step(fresh, step);
               net.distribution(fresh, all);
             });
-    std::array<Int8Answer, 4> best;
+    std::array<ClassAnswer, 4> best;
     measure(report, "lstm_token_decision" + suffix,
             "a step and the best 4 of 32,768 symbols", [&] {
+              words.step(state, static_cast<std::uint32_t>(random() % 32768));
+              words.best(state, best);
+            });
+  }
+  const auto rounded = round_to_bf16(random_weights(symbols, 1));
+  if (!rounded.ok()) return 1;
+  for (const Bf16Kernel& kernel : bf16_kernels()) {
+    if (!kernel.usable()) continue;
+    const Bf16Lstm words(*rounded, kernel);
+    Bf16State state;
+    std::array<ClassAnswer, 4> best;
+    measure(report, "lstm_token_decision_bf16_" + std::string(kernel.name),
+            "the same in bfloat16", [&] {
               words.step(state, static_cast<std::uint32_t>(random() % 32768));
               words.best(state, best);
             });

@@ -213,10 +213,10 @@ TEST_P(EnginePredict, writes_its_answers_and_the_state_and_nothing_else) {
   Descriptor d = ask_on(history);
   d.answers = 5;
   auto expected = host_copy();
-  const predict::SymbolLstm net(network.weights, predict::lstm_detail::kScalar);
+  const predict::Int8Lstm net(*network.weights, predict::lstm_detail::kScalar);
   predict::Int8State after;
-  for (const std::uint32_t symbol : history)
-    net.step(after, symbol);
+  for (const std::uint32_t class_index : {7U, predict::kUnknown, 89U})
+    net.step(after, class_index);
   std::ranges::copy(write_state(after), expected.begin() + kState);
   const Symbols best = library(network, history, 5);
   for (std::size_t i = 0; i < best.size(); ++i)

@@ -67,7 +67,7 @@ void check(Bytes file) {
   for (const std::uint32_t one : p)
     sum += one;
   require(sum <= 65536);
-  Int8Answer best[8];
+  ClassAnswer best[8];
   if (read->shape.vocabulary != 0) {
     for (std::size_t i = 0; i < net.best(state, best); ++i)
       require(best[i].class_index < read->shape.vocabulary && best[i].class_index != 0);

@@ -77,9 +77,9 @@ TEST(Lstm, gives_the_golden_states_answers_and_logits) {
       answer.resize(c.shape.outputs());
       net.distribution(state, answer);
     } else {
-      std::vector<Int8Answer> best(c.best);
+      std::vector<ClassAnswer> best(c.best);
       best.resize(net.best(state, best));
-      for (const Int8Answer& one : best)
+      for (const ClassAnswer& one : best)
         answer.insert(answer.end(), {one.class_index, one.confidence});
     }
     EXPECT_EQ(answer, c.answer);

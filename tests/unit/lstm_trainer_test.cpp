@@ -151,7 +151,7 @@ TEST(LstmTrainer, learns_what_was_said_four_steps_ago) {
       float_step(trainer.weights(), exact,
                  std::span(trainer.weights().embedding).subspan(c * 8, 8));
       if (test.targets[at].output == Target::kNone) continue;
-      Int8Answer best[1];
+      ClassAnswer best[1];
       ASSERT_EQ(net.best(state, best), 1U);
       std::array<float, 9> logits;
       float_head(trainer.weights(), exact, logits);

@@ -46,6 +46,7 @@ TEST(SequenceTraining, learns_what_can_be_known_and_says_what_cannot) {
   EXPECT_LE(share(1), 0.3) << "unigram";
   EXPECT_GE(share(2), 0.95) << "5-gram";
   EXPECT_LE(share(3), 0.5) << "suffix: a stream walks its ring twice at most";
+  EXPECT_GE(share(4), 0.95) << "lstm in bfloat16";
 
   // Other symbols altogether: only what looks into the stream itself knows any.
   std::vector<Stream> others = held_out;
@@ -59,6 +60,7 @@ TEST(SequenceTraining, learns_what_can_be_known_and_says_what_cannot) {
   for (std::size_t n = 0; n < 3; ++n)
     EXPECT_EQ(strange->scores[n].right, 0U) << strange->scores[n].name;
   EXPECT_EQ(strange->scores[3].right, judged->scores[3].right);
+  EXPECT_EQ(strange->scores[4].right, 0U);
 }
 
 TEST(SequenceTraining, is_the_same_for_the_same_seed_and_reads_back) {
