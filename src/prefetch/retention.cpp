@@ -75,7 +75,8 @@ const std::vector<Kept>& Scheduler::keep(std::uint32_t tier, std::uint64_t capac
     room -= bytes;
     if (bytes > 0) kept_.push_back({session.id, bytes, whole, its.expected, its.source});
     if (whole) continue;
-    floor_[tier] = its.value;
+    // What nobody speaks for is no reason not to stage what somebody does.
+    floor_[tier] = its.expected ? its.value : 0;
     break;
   }
   if (std::none_of(kept_.begin(), kept_.end(), expected)) kept_.clear();
