@@ -367,9 +367,12 @@ void Mover::landed(Task& task) {
   Job job = std::move(task.job);
   const Bytes frame = task.staging.first(copy.frame_bytes);
   const bool here = table_.tier(job.target).memory;
+  job.moved = false;
   const Started started = here ? fill(job, frame) : Started::later;
   Code carried = Code::ok;
-  if (started == Started::later && job.source.node != kNone) {  // else it was corrupted
+  // Otherwise it was corrupted, or is in its target already and waits for a commit there:
+  // with bytes to write it would not look for that.
+  if (started == Started::later && job.source.node != kNone && !job.moved) {
     carried = guarded([&] {
       job.carried.assign(frame.begin(), frame.end());
       return Code::ok;

@@ -89,6 +89,14 @@ Mover::Started Mover::begin_move(Job& job) {
   }
   const Copy source = job.source;
   TierState& its = table_.tier(source.tier);
+  // What shall be stored, or last, does so where it is. Two blocks that were moved up for
+  // that would put each other out of a full tier for ever.
+  if (job.saving && job.carried.empty() && source.tier != job.target &&
+      (its.persistent || !table_.tier(job.target).persistent)) {
+    table_.unpin(std::exchange(job.source, Copy{}));
+    job.target = source.tier;
+    return Started::later;
+  }
   if (table_.tier(job.target).fenced() || (job.carried.empty() && its.fenced())) {
     end(job, Code::io_error);
     return Started::done;
