@@ -270,6 +270,27 @@ TEST(Transfer, layers_can_have_codecs_of_their_own) {
       std::equal(wanted.begin() + layer, wanted.end(), store.bytes(1).begin() + layer));
 }
 
+// Moved up for it, two would put each other out of a full tier for ever.
+TEST(Transfer, a_flush_leaves_blocks_in_the_persistent_tier_that_has_them) {
+  constexpr std::uint64_t kBlocks = 40;
+  StoreUnderTest store(
+      store_on({std::make_shared<HeapDevice>(100 << 10, Kind::persistent_memory),
+                heap(Kind::disk)}));
+  ASSERT_TRUE(store) << store.error().message();
+  for (std::uint64_t n = 1; n <= kBlocks; ++n)
+    ASSERT_EQ(store.save(n), Code::ok) << n;
+  ASSERT_TRUE(store->flush().ok());
+  const std::uint64_t moved = store->stats(0).promotions_in;
+  const std::uint64_t above = store->stats(0).blocks, below = store->stats(1).blocks;
+  ASSERT_GE(above + below, kBlocks);
+  ASSERT_GT(below, 0U);
+  ASSERT_TRUE(store->flush().ok());
+  EXPECT_EQ(store->stats(0).promotions_in, moved);
+  EXPECT_EQ(moved, 0U);
+  for (std::uint64_t n = 1; n <= kBlocks; ++n)
+    EXPECT_EQ(store.load(n), Code::ok) << n;
+}
+
 TEST(Transfer, transposed_blocks_are_coded_in_every_kind_of_tier) {
   for (const Kind kind : {Kind::memory, Kind::disk}) {
     StoreOptions options = store_on({heap(kind)});
