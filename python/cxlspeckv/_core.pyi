@@ -258,6 +258,8 @@ class Prefetcher:
         sessions: int,
         blocks: int,
         bytes_per_second: list[float],
+        stage: bool,
+        retain: bool,
         /,
     ) -> None: ...
     def close(self) -> None: ...
