@@ -60,6 +60,13 @@ SPECKV_AVX2_INLINE __m256i whole(__m128i plain, __m256 inverse) {
   return _mm256_cvttps_epi32(_mm256_round_ps(x, kNearest));
 }
 
+// The sixteen nibbles of eight bytes, as bytes in order.
+SPECKV_AVX2_INLINE __m128i spread(const std::byte* nibbles) {
+  const __m128i low = _mm_set1_epi8(15), bytes = load8(nibbles);
+  return _mm_unpacklo_epi8(_mm_and_si128(bytes, low),
+                           _mm_and_si128(_mm_srli_epi16(bytes, 4), low));
+}
+
 // Two times eight lanes to sixteen words in order, saturated as signed ones.
 SPECKV_AVX2_INLINE __m256i words(__m256i low, __m256i high) {
   return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);

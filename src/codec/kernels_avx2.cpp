@@ -114,13 +114,6 @@ SPECKV_AVX2 bool encode_values(const Kvq4Shape& shape, const std::byte* plain,
   return true;
 }
 
-// The sixteen nibbles of eight bytes, as bytes in order.
-SPECKV_AVX2_INLINE __m128i spread(const std::byte* nibbles) {
-  const __m128i low = _mm_set1_epi8(15), bytes = load8(nibbles);
-  return _mm_unpacklo_epi8(_mm_and_si128(bytes, low),
-                           _mm_and_si128(_mm_srli_epi16(bytes, 4), low));
-}
-
 template <class F>
 SPECKV_AVX2_INLINE __m128i restore(__m128i q, __m256 scale, __m256i zero) {
   const __m256i n = _mm256_sub_epi32(_mm256_cvtepu8_epi32(q), zero);

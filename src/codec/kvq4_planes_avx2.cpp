@@ -74,13 +74,6 @@ SPECKV_AVX2_INLINE bool read(const std::byte* from, std::uint64_t stride, Decodi
   return true;
 }
 
-// The sixteen nibbles of eight bytes, as bytes in order.
-SPECKV_AVX2_INLINE __m128i spread(const std::byte* nibbles) {
-  const __m128i low = _mm_set1_epi8(15), bytes = load8(nibbles);
-  return _mm_unpacklo_epi8(_mm_and_si128(bytes, low),
-                           _mm_and_si128(_mm_srli_epi16(bytes, 4), low));
-}
-
 // ---- encoding
 
 // What eight values have beyond their nibbles q of the first plane, not yet clamped.
