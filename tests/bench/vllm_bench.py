@@ -127,7 +127,8 @@ class Bench:
         self.engines.clear()
 
     def tell(self, name, value, unit, baseline, **more):
-        print(f"{name:40} {value:10.3f} {unit}  ({baseline})", flush=True)
+        interval = f"; {more['lowest']:.2f} to {more['highest']:.2f}" if more else ""
+        print(f"{name:40} {value:10.3f} {unit}  ({baseline}{interval})", flush=True)
         self.figures.append({"name": name, "value": value, "unit": unit, "baseline": baseline}
                             | more)
 
