@@ -83,40 +83,45 @@ SPECKV_STREAMS void read_streams(const Source (&from)[planes], std::size_t n) no
     to[p] = from[p].to[0];
   }
   std::size_t c = 0;
-  while (n - c >= kAtOnce) {
-    std::uint64_t rounds = (n - c) / kAtOnce;
-    const std::byte* at[kAll];
-    std::uint64_t down[kAll];
+  const std::byte* at[kAll];
+  std::uint64_t down[kAll];
+  const auto take = [&](std::size_t symbols) __attribute__((always_inline)) {
+    std::uint64_t bits[kAll];
+#pragma GCC unroll 8
+    for (std::uint32_t i = 0; i < kAll; ++i)
+      bits[i] = (load_le<std::uint64_t>(at[i]) | kMark) >> down[i];
+#pragma GCC unroll 5
+    for (std::size_t s = 0; s < symbols; ++s) {
+#pragma GCC unroll 8
+      for (std::uint32_t i = 0; i < kAll; ++i) {
+        const std::uint16_t entry = table[i / kStreams][bits[i] & kIndex];
+        bits[i] >>= entry >> 8 & 63;
+        to[i / kStreams][i % kStreams * kStrip + c + s] =
+            static_cast<std::uint8_t>(entry);
+      }
+    }
+#pragma GCC unroll 8
+    for (std::uint32_t i = 0; i < kAll; ++i) {
+      const auto taken = static_cast<std::uint64_t>(std::countl_zero(bits[i]));
+      at[i] += taken / 8;
+      down[i] = taken % 8;
+    }
+    c += symbols;
+  };
+  while (c < n) {
+    std::uint64_t possible = UINT64_MAX;
     for (std::uint32_t i = 0; i < kAll; ++i) {
       const InStream& in = from[i / kStreams].in[i % kStreams];
       const std::uint64_t byte = std::min(in.size, in.at / 8), left = in.size - byte;
-      rounds = std::min(rounds, left < 8 ? 0 : (left - 8) / kAdvance + 1);
+      possible = std::min(possible, left < 8 ? 0 : (left - 8) / kAdvance + 1);
       at[i] = in.first + byte;
       down[i] = in.at % 8;
     }
-    if (rounds == 0) break;
-    for (; rounds > 0; --rounds, c += kAtOnce) {
-      std::uint64_t bits[kAll];
-#pragma GCC unroll 8
-      for (std::uint32_t i = 0; i < kAll; ++i)
-        bits[i] = (load_le<std::uint64_t>(at[i]) | kMark) >> down[i];
-#pragma GCC unroll 5
-      for (std::size_t s = 0; s < kAtOnce; ++s) {
-#pragma GCC unroll 8
-        for (std::uint32_t i = 0; i < kAll; ++i) {
-          const std::uint16_t entry = table[i / kStreams][bits[i] & kIndex];
-          bits[i] >>= entry >> 8 & 63;
-          to[i / kStreams][i % kStreams * kStrip + c + s] =
-              static_cast<std::uint8_t>(entry);
-        }
-      }
-#pragma GCC unroll 8
-      for (std::uint32_t i = 0; i < kAll; ++i) {
-        const auto taken = static_cast<std::uint64_t>(std::countl_zero(bits[i]));
-        at[i] += taken / 8;
-        down[i] = taken % 8;
-      }
-    }
+    if (possible == 0) break;
+    const std::uint64_t rounds = std::min((n - c) / kAtOnce, possible);
+    for (std::uint64_t round = 0; round < rounds; ++round)
+      take(kAtOnce);
+    if (rounds < possible) take(n - c);  // what no whole round is left for
     for (std::uint32_t i = 0; i < kAll; ++i) {
       InStream& in = from[i / kStreams].in[i % kStreams];
       in.at = 8 * static_cast<std::uint64_t>(at[i] - in.first) + down[i];
