@@ -5,8 +5,6 @@
 
 #if defined(__x86_64__)
 
-#include <cstddef>
-
 #include <immintrin.h>
 
 #define SPECKV_AVX2 __attribute__((target("avx2,f16c,bmi2,popcnt")))
@@ -19,16 +17,6 @@ using namespace codec_detail;
 
 inline constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 inline constexpr std::uint32_t kLanes = 16;  // channels that are worked on together
-
-SPECKV_AVX2_INLINE __m128i load8(const std::byte* from) {
-  return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
-}
-SPECKV_AVX2_INLINE __m128i load16(const std::byte* from) {
-  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-}
-SPECKV_AVX2_INLINE void store16(std::byte* to, __m128i x) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), x);
-}
 
 template <class F>
 SPECKV_AVX2_INLINE __m256 widen(__m128i x) {
@@ -53,46 +41,33 @@ SPECKV_AVX2_INLINE __m128i narrow(__m256 x) {
   }
 }
 
-// Eight values times an inverse, to the nearest whole number.
-template <class F>
-SPECKV_AVX2_INLINE __m256i whole(__m128i plain, __m256 inverse) {
-  const __m256 x = _mm256_mul_ps(widen<F>(plain), inverse);
+// To the nearest whole numbers.
+SPECKV_AVX2_INLINE __m256i nearest_whole(__m256 x) {
   return _mm256_cvttps_epi32(_mm256_round_ps(x, kNearest));
 }
-
-// The sixteen nibbles of eight bytes, as bytes in order.
-SPECKV_AVX2_INLINE __m128i spread(const std::byte* nibbles) {
-  const __m128i low = _mm_set1_epi8(15), bytes = load8(nibbles);
-  return _mm_unpacklo_epi8(_mm_and_si128(bytes, low),
-                           _mm_and_si128(_mm_srli_epi16(bytes, 4), low));
+// Words, each in the place of the other of its pair.
+SPECKV_AVX2_INLINE __m256i beside(__m256i x) {
+  return _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(x, 0xB1), 0xB1);
 }
 
-// Two times eight lanes to sixteen words in order, saturated as signed ones.
-SPECKV_AVX2_INLINE __m256i words(__m256i low, __m256i high) {
-  return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
+SPECKV_AVX2_INLINE std::int64_t sum_of_quarters(__m256i x) {
+  const __m128i two =
+      _mm_add_epi64(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  return _mm_extract_epi64(two, 0) + _mm_extract_epi64(two, 1);
 }
-
-// Of eight registers with eight words in either half, rows for columns.
-SPECKV_AVX2_INLINE void transpose(const __m256i* x, __m256i* y) {
-  __m256i a[8], b[8];
-#pragma GCC unroll 4
-  for (std::size_t k = 0; k < 8; k += 2) {
-    b[k] = _mm256_unpacklo_epi16(x[k], x[k + 1]);      // columns 0 to 3 of k, k + 1
-    b[k + 1] = _mm256_unpackhi_epi16(x[k], x[k + 1]);  // 4 to 7
-  }
-#pragma GCC unroll 2
-  for (std::size_t k = 0; k < 8; k += 4) {
-#pragma GCC unroll 2
-    for (std::size_t h = 0; h < 2; ++h) {  // of four: columns 0, 1; 2, 3; 4, 5; 6, 7
-      a[k + 2 * h] = _mm256_unpacklo_epi32(b[k + h], b[k + 2 + h]);
-      a[k + 2 * h + 1] = _mm256_unpackhi_epi32(b[k + h], b[k + 2 + h]);
-    }
-  }
-#pragma GCC unroll 4
-  for (std::size_t i = 0; i < 4; ++i) {
-    y[2 * i] = _mm256_unpacklo_epi64(a[i], a[4 + i]);
-    y[2 * i + 1] = _mm256_unpackhi_epi64(a[i], a[4 + i]);
-  }
+SPECKV_AVX2_INLINE std::int32_t sum_of_eighths(__m256i x) {
+  const __m128i four =
+      _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_srli_si128(four, 8));
+  return _mm_extract_epi32(two, 0) + _mm_extract_epi32(two, 1);
+}
+// The largest of 16 unsigned words.
+SPECKV_AVX2_INLINE std::uint32_t largest(__m256i x) {
+  const __m128i eight =
+      _mm_max_epu16(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  const __m128i turned = _mm_xor_si128(eight, _mm_set1_epi16(-1));
+  return 0xFFFFU -
+         static_cast<std::uint32_t>(_mm_extract_epi16(_mm_minpos_epu16(turned), 0));
 }
 
 }  // namespace speckv::avx2

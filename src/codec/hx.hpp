@@ -83,10 +83,8 @@ struct HxLoops {
 };
 
 namespace codec_detail {
-extern const HxLoops kHxScalarF16, kHxScalarBf16;
-#if defined(__x86_64__)
-extern const HxLoops kHxAvx2F16, kHxAvx2Bf16, kHxAvx512F16, kHxAvx512Bf16;
-#endif
+extern const HxLoops kHxScalarF16, kHxScalarBf16, kHx256F16, kHx256Bf16, kHxAvx512F16,
+    kHxAvx512Bf16;
 }  // namespace codec_detail
 
 }  // namespace speckv

@@ -24,8 +24,9 @@ class Encoder {
     if (shape_.keys) rt::remove_means(whole, work_);
     sum_up();
     choose_gains(shape_, sums_, gain_);
-    if (!search(first_guess(shape_, sums_, gain_), least_log(shape_, sums_, gain_),
-                [this](std::int32_t log) noexcept { return fits(log); }))
+    const auto tries = [this](std::int32_t log) noexcept { return fits(log); };
+    if (!search(first_guess(shape_, sums_, gain_), least_log(shape_, sums_, gain_), tries,
+                tries))
       return false;
     write_parameters(
         shape_, {log_, wide_, size_.words, size_.escapes, table_, mean_, gain_}, unit_);

@@ -64,9 +64,10 @@ inline std::int32_t first_guess(const HxShape& shape, const Sums& sums,
 }
 
 // Halves the distance between a step that fits and a finer one that does not. fits(log)
-// quantises by it; the last call is for the step that was found. False: there is none.
-template <class Fits>
-bool search(std::int32_t guess, std::int32_t least, Fits&& fits) noexcept {
+// quantises by it; again(log) does so with a step that fitted, the last that did, if
+// another was tried since. False: there is none.
+template <class Fits, class Again>
+bool search(std::int32_t guess, std::int32_t least, Fits&& fits, Again&& again) noexcept {
   std::int32_t log = std::max(guess, least), stride = 4;
   std::int32_t good = log, bad = least - 1, last = log;
   const auto tries = [&](std::int32_t at) noexcept {
@@ -95,7 +96,7 @@ bool search(std::int32_t guess, std::int32_t least, Fits&& fits) noexcept {
     const std::int32_t middle = bad + (good - bad) / 2;
     (tries(middle) ? good : bad) = middle;
   }
-  return last == good || fits(good);
+  return last == good || again(good);
 }
 
 // What stands before the words, all but the checksum.

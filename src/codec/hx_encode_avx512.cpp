@@ -13,11 +13,17 @@ namespace {
 template <class F>
 class Loops : public hx::EncoderState {
  public:
-  Loops(const HxShape& shape, const std::byte* plain, MutableBytes unit) noexcept
+  SPECKV_VBMI Loops(const HxShape& shape, const std::byte* plain,
+                    MutableBytes unit) noexcept
       : EncoderState(shape, plain, unit) {
     for (std::uint32_t t = 0; t < columns_; t += 32) {
       const std::uint32_t left = shape.tokens - t;
       masks_[t / 32] = left >= 32 ? kAllWords : (1U << left) - 1;
+    }
+    for (std::uint32_t t = 0; t < columns_; t += kBlock) {
+      const __mmask32 high = t + 32 < columns_ ? masks_[t / 32 + 1] : 0;
+      known_[t / kBlock] = _mm512_movepi8_mask(
+          _mm512_packs_epi16(_mm512_movm_epi16(masks_[t / 32]), _mm512_movm_epi16(high)));
     }
   }
 
@@ -26,7 +32,9 @@ class Loops : public hx::EncoderState {
                        [this](std::uint32_t t) { return plain_ + t * shape_.stride; });
   }
 
-  SPECKV_VBMI void sum_up() noexcept {
+  void sum_up() noexcept { shape_.keys ? sum_up_as<true>() : sum_up_as<false>(); }
+  template <bool keys>
+  SPECKV_VBMI void sum_up_as() noexcept {
     const __m512 scale = _mm512_set1_ps(fixed_scale(sums_.exponent));
     alignas(64) __m512i most_of[HxShape::kMostTokens / kLanes];
     alignas(64) __m512i even_of[HxShape::kMostTokens / kLanes];
@@ -42,14 +50,17 @@ class Loops : public hx::EncoderState {
             scale);
         const __m512i high = _mm512_srli_epi64(x, 32);
         const __m512i even = _mm512_mul_epi32(x, x), odd = _mm512_mul_epi32(high, high);
-        sum = _mm512_add_epi32(sum, x);
         energy = _mm512_add_epi64(energy, _mm512_add_epi64(even, odd));
         most_of[g] = _mm512_max_epi32(most_of[g], _mm512_abs_epi32(x));
-        even_of[g] = _mm512_add_epi64(even_of[g], even);
-        odd_of[g] = _mm512_add_epi64(odd_of[g], odd);
+        if constexpr (keys) {
+          sum = _mm512_add_epi32(sum, x);
+        } else {
+          even_of[g] = _mm512_add_epi64(even_of[g], even);
+          odd_of[g] = _mm512_add_epi64(odd_of[g], odd);
+        }
       }
       auto squares = static_cast<std::uint64_t>(_mm512_reduce_add_epi64(energy));
-      if (shape_.keys)  // of what is left without the mean, from the same sums
+      if constexpr (keys)  // of what is left without the mean, from the same sums
         squares += take_mean(c, _mm512_reduce_add_epi32(sum));
       sums_.channel_logs += log_scale::log2_of(squares) - tokens_log_;
     }
@@ -91,94 +102,138 @@ class Loops : public hx::EncoderState {
     wide_ = wide != 0;
   }
 
-  SPECKV_VBMI void quantise(const float* inverse, std::uint32_t* size) noexcept {
+  SPECKV_VBMI void quantise(const float* inverse) noexcept {
     for (std::uint32_t c = 0; c < shape_.channels; ++c)
-      size[c] = quantise_one(c, inverse);
+      (void)quantise_one(c, inverse);
   }
-  // Returns the sum of magnitudes.
-  SPECKV_VBMI_INLINE std::uint32_t quantise_one(std::uint32_t c, const float* inverse) {
-    const std::uint32_t columns = columns_;
-    const __m512i mean = _mm512_set1_epi16(mean_[c]);
-    __m512i sum = _mm512_setzero_si512();
-    for (std::uint32_t t = 0; t < columns; t += 32) {
-      const std::uint32_t at = c * columns + t;
-      const __m512i bits = _mm512_load_si512(bits_ + at);
-      const __m512 low = widen<F>(_mm512_castsi512_si256(bits));
-      const __m512 high = widen<F>(_mm512_extracti64x4_epi64(bits, 1));
-      const __m512i a = _mm512_cvt_roundps_epi32(
-          _mm512_mul_ps(low, _mm512_load_ps(inverse + t)), kNearest);
-      const __m512i b = _mm512_cvt_roundps_epi32(
-          _mm512_mul_ps(high, _mm512_load_ps(inverse + t + 16)), kNearest);
-      const __m512i n = lower_halves(a, b);
-      const __m512i x = _mm512_maskz_sub_epi16(masks_[t / 32], n, mean);
-      _mm512_store_si512(x_ + at, x);
-      sum = _mm512_add_epi32(
-          sum, _mm512_madd_epi16(_mm512_abs_epi16(x), _mm512_set1_epi16(1)));
-    }
-    return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(sum));
-  }
-  SPECKV_VBMI std::uint64_t choose_tables(const std::uint32_t* size) noexcept {
+  // Sixteen channels at a time, whose sums are found together.
+  SPECKV_VBMI std::uint64_t price(const float* inverse) noexcept {
     std::uint64_t cost = 0;
-    for (std::uint32_t c = 0; c < shape_.channels && !is_over(cost); ++c)
-      cost += choose_table(c, size[c]);
+    for (std::uint32_t c = 0; c < shape_.channels && !is_over(cost); c += kLanes) {
+      __m512i sum[kLanes];
+      for (std::uint32_t i = 0; i < kLanes; ++i)
+        sum[i] = quantise_one(c + i, inverse);
+      cost += choose_tables(c, sums_of_sixteen(sum));
+    }
     return cost;
   }
-  // The cheapest of three tables around that of the mean size. Returns its bits. Without
-  // a branch: which one it is cannot be foretold.
-  SPECKV_VBMI_INLINE std::uint32_t choose_table(std::uint32_t c, std::uint32_t size) {
-    const std::uint32_t columns = columns_;
-    const Costs* const all = costs_;
-    const std::int32_t middle = middle_table(size, log2_of(std::max(size, 1U)));
-    const std::int32_t tables[3] = {std::max(middle - 1, 0), middle,
-                                    std::min(middle + 1, 15)};
-    __m512i bits[3];
-#pragma GCC unroll 3
-    for (std::size_t k = 0; k < 3; ++k) {
-      const Costs& costs = all[tables[k]];
-      const __m512i table = _mm512_load_si512(costs.cost);
-      bits[k] = _mm512_setzero_si512();
-      for (std::uint32_t t = 0; t < columns; t += 32) {
-        const __m512i x = _mm512_load_si512(x_ + c * columns + t);
-        bits[k] = _mm512_add_epi16(
-            bits[k],
-            _mm512_maskz_permutexvar_epi16(masks_[t / 32], symbols(x, costs.raw), table));
+  // Returns sums of magnitudes.
+  SPECKV_VBMI_INLINE __m512i quantise_one(std::uint32_t c, const float* inverse) {
+    const __m512i mean = _mm512_set1_epi16(mean_[c]);
+    __m512i sum = _mm512_setzero_si512();
+    for (std::uint32_t t = 0; t < columns_; t += kBlock) {
+      __m512i x[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+#pragma GCC unroll 2
+      for (std::uint32_t h = 0; h < 2; ++h) {
+        const std::uint32_t first = t + 32 * h, at = c * columns_ + first;
+        if (first >= columns_) break;
+        const auto whole_of = [&](std::uint32_t k) SPECKV_VBMI {
+          const __m256i bits =
+              _mm256_load_si256(reinterpret_cast<const __m256i*>(bits_ + at + k));
+          return _mm512_cvt_roundps_epi32(
+              _mm512_mul_ps(widen<F>(bits), _mm512_load_ps(inverse + first + k)),
+              kNearest);
+        };
+        const __m512i n = lower_halves(whole_of(0), whole_of(kLanes));
+        x[h] = _mm512_maskz_sub_epi16(masks_[first / 32], n, mean);
+        _mm512_store_si512(x_ + at, x[h]);
+        sum = _mm512_add_epi32(
+            sum, _mm512_madd_epi16(_mm512_abs_epi16(x[h]), _mm512_set1_epi16(1)));
       }
-      bits[k] = _mm512_madd_epi16(bits[k], _mm512_set1_epi16(1));
+      _mm512_store_si512(near_ + block(c, t), near_of(x[0], x[1]));
     }
-    // The three sums side by side.
-    const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(bits[0], bits[1]),
-                                       _mm512_unpackhi_epi32(bits[0], bits[1]));
-    const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(bits[2], bits[2]),
-                                       _mm512_unpackhi_epi32(bits[2], bits[2]));
-    const __m512i ab =
-        _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-    const __m256i half =
-        _mm256_add_epi32(_mm512_castsi512_si256(ab), _mm512_extracti64x4_epi64(ab, 1));
-    const __m128i sums =
-        _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-    // Each with its place below it, so that of equals the lower comes first.
-    const auto at = [&](std::int32_t sum, std::int32_t place) {
-      return static_cast<std::uint32_t>(sum * 16 + tables[place]);
-    };
-    const std::uint32_t best =
-        std::min({at(_mm_extract_epi32(sums, 0), 0), at(_mm_extract_epi32(sums, 1), 1),
-                  at(_mm_extract_epi32(sums, 2), 2)});
-    table_[c] = static_cast<std::uint8_t>(best % 16);
-    return best / 16;
+    return sum;
+  }
+  std::size_t block(std::uint32_t c, std::uint32_t t) const noexcept {
+    return (std::size_t{c} * ((columns_ + kBlock - 1) / kBlock) + t / kBlock) * kBlock;
+  }
+  // The numbers of a block as the table wants them.
+  SPECKV_VBMI_INLINE __m512i near_at(const Costs& table, std::uint32_t c,
+                                     std::uint32_t t) const {
+    if (table.down == 0) [[likely]]
+      return _mm512_load_si512(near_ + block(c, t));
+    const std::int16_t* const from = x_ + c * columns_ + t;
+    const __m128i down = _mm_cvtsi32_si128(static_cast<int>(table.down));
+    const __m512i high =
+        t + 32 < columns_ ? _mm512_load_si512(from + 32) : _mm512_setzero_si512();
+    return near_of(_mm512_sra_epi16(_mm512_load_si512(from), down),
+                   _mm512_sra_epi16(high, down));
   }
 
-  // What each token takes of the words.
-  SPECKV_VBMI void find_lengths(std::uint16_t* lengths) const noexcept {
-    for (std::uint32_t t = 0; t < shape_.tokens; t += 32) {
-      __m512i sum = _mm512_setzero_si512();
-      for (std::uint32_t c = 0; c < shape_.channels; ++c) {
-        const Costs& costs = costs_[table_[c]];
-        const __m512i x = _mm512_load_si512(x_ + c * columns_ + t);
-        sum = _mm512_add_epi16(
-            sum, _mm512_maskz_permutexvar_epi16(masks_[t / 32], symbols(x, costs.raw),
-                                                _mm512_load_si512(costs.length)));
+  // Of sixteen channels the cheapest of three tables around that of the mean size: of
+  // each the bits and below them the table, so that of equals the lower is the least.
+  SPECKV_VBMI_INLINE std::uint64_t choose_tables(std::uint32_t first, __m512i size) {
+    const __m512i zero = _mm512_setzero_si512(), top = _mm512_set1_epi32(15);
+    __m512i middle = _mm512_add_epi32(log2_of(size), _mm512_set1_epi32(29 - tokens_log_));
+    middle = _mm512_srai_epi32(
+        _mm512_add_epi32(_mm512_mullo_epi32(middle, _mm512_set1_epi32(10)),
+                         _mm512_set1_epi32(32)),
+        6);
+    middle = _mm512_maskz_min_epi32(_mm512_test_epi32_mask(size, size),
+                                    _mm512_max_epi32(middle, zero), top);
+    alignas(64) std::uint32_t table[3][kLanes];
+    const __m512i one = _mm512_set1_epi32(1);
+    _mm512_store_si512(table[0], _mm512_max_epi32(_mm512_sub_epi32(middle, one), zero));
+    _mm512_store_si512(table[1], middle);
+    _mm512_store_si512(table[2], _mm512_min_epi32(_mm512_add_epi32(middle, one), top));
+    __m512i total = zero;
+    for (std::uint32_t half = 0; half < kLanes; half += 8) {
+      __m512i bits[8];  // three sums, of 16 bits each
+      for (std::uint32_t i = 0; i < 8; ++i)
+        bits[i] = price_one(first + half + i, table[0][half + i], table[1][half + i],
+                            table[2][half + i]);
+      const __m512i all = sums_of_eight(bits);
+      __m512i best = _mm512_set1_epi64(-1);
+#pragma GCC unroll 3
+      for (unsigned k = 0; k < 3; ++k) {
+        const __m512i sum =
+            _mm512_and_si512(_mm512_srli_epi64(all, 16 * k), _mm512_set1_epi64(0xFFFF));
+        const __m512i which = _mm512_cvtepu32_epi64(
+            _mm256_load_si256(reinterpret_cast<const __m256i*>(table[k] + half)));
+        best = _mm512_min_epu64(best, _mm512_or_si512(_mm512_slli_epi64(sum, 4), which));
       }
-      _mm512_store_si512(lengths + t, sum);
+      total = _mm512_add_epi64(total, _mm512_srli_epi64(best, 4));
+      _mm_storel_epi64(
+          reinterpret_cast<__m128i*>(table_ + first + half),
+          _mm512_cvtepi64_epi8(_mm512_and_si512(best, _mm512_set1_epi64(15))));
+    }
+    return static_cast<std::uint64_t>(_mm512_reduce_add_epi64(total));
+  }
+  // What a channel's numbers cost under three tables, in eight parts.
+  SPECKV_VBMI_INLINE __m512i price_one(std::uint32_t c, std::uint32_t low,
+                                       std::uint32_t middle, std::uint32_t high) {
+    __m512i bits = _mm512_setzero_si512();
+    for (std::uint32_t t = 0; t < columns_; t += kBlock) {
+      const __mmask64 known = known_[t / kBlock];
+      const auto sum = [&](std::uint32_t table) SPECKV_VBMI {
+        const Costs& costs = costs_[table];
+        return _mm512_sad_epu8(look_up(costs.near_cost, near_at(costs, c, t), known),
+                               _mm512_setzero_si512());
+      };
+      const __m512i two = _mm512_or_si512(sum(low), _mm512_slli_epi64(sum(middle), 16));
+      bits =
+          _mm512_add_epi64(bits, _mm512_or_si512(two, _mm512_slli_epi64(sum(high), 32)));
+    }
+    return bits;
+  }
+
+  // What each token takes of the words. Bytes have room for those of sixteen channels.
+  SPECKV_VBMI void find_lengths(std::uint16_t* lengths) const noexcept {
+    const __m512i none = _mm512_setzero_si512();
+    for (std::uint32_t t = 0; t < columns_; t += kBlock) {
+      __m512i low = none, high = none;
+      for (std::uint32_t first = 0; first < shape_.channels; first += kLanes) {
+        __m512i sum = none;
+        for (std::uint32_t c = first; c < first + kLanes; ++c) {
+          const Costs& costs = costs_[table_[c]];
+          sum = _mm512_add_epi8(
+              sum, look_up(costs.near_length, near_at(costs, c, t), known_[t / kBlock]));
+        }
+        low = _mm512_add_epi16(low, _mm512_unpacklo_epi8(sum, none));
+        high = _mm512_add_epi16(high, _mm512_unpackhi_epi8(sum, none));
+      }
+      _mm512_store_si512(lengths + t, low);
+      if (t + 32 < columns_) _mm512_store_si512(lengths + t + 32, high);
     }
   }
 
@@ -194,8 +249,12 @@ class Loops : public hx::EncoderState {
   const Costs* const costs_ = costs();
 
  private:
-  // Of each 32 columns, those that have a token.
+  static constexpr std::uint32_t kBlock = 64;  // tokens that are looked up together
+
+  // Of each 32 columns, those that have a token; of each block's numbers as bytes, too.
   __mmask32 masks_[HxShape::kMostTokens / 32];
+  __mmask64 known_[HxShape::kMostTokens / kBlock];
+  alignas(64) std::int8_t near_[kMostColumns];  // [channel][token]
 };
 
 }  // namespace

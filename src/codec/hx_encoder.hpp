@@ -39,9 +39,10 @@ class EncoderState {
         std::int64_t{mean} * (std::int64_t{tokens} * mean - 2 * std::int64_t{total}));
   }
   // Around which table the cheapest of a channel is looked for: log2(1.2533 mean / 0.35)
-  // / 0.4, from sixteenths. log: of the sum of magnitudes; any if that is 0.
-  std::int32_t middle_table(std::uint32_t size, std::int32_t log) const noexcept {
-    const std::int32_t of_mean = size == 0 ? 0 : log - tokens_log_ + 29;
+  // / 0.4, from sixteenths. size: the sum of magnitudes.
+  std::int32_t middle_table(std::uint32_t size) const noexcept {
+    const std::int32_t of_mean =
+        size == 0 ? 0 : log_scale::log2_of(size) - tokens_log_ + 29;
     return std::clamp((of_mean * 10 + 32) >> 6, 0, 15);
   }
   bool is_over(std::uint64_t cost) const noexcept {
@@ -74,9 +75,9 @@ class EncoderState {
 //   turn()  fills bits_, with zeros behind the last token; the largest magnitude
 //   sum_up()  sums_ and plain_mean_, when sums_.exponent is known
 //   find_means()  mean_ and wide_, from plain_mean_ and log_
-//   quantise(inverse, size)  x_ by the tokens' inverse steps, 0 behind the last token;
-//     of each channel the sum of magnitudes
-//   choose_tables(size)  table_, and what all cost; or what the first ones do, if that is
+//   quantise(inverse)  x_ by the tokens' inverse steps, 0 behind the last token
+//   price(inverse)  that, table_, and what all cost; or what the first ones do, if that
+//   is
 //     too much already
 //   find_lengths(lengths)  of each token what it takes of the words
 //   write(words)
@@ -97,9 +98,11 @@ class Encoder final : private Loops {
     const HxShape& shape = this->shape_;
     choose_gains(shape, this->sums_, this->gain_);
     this->most_gain_ = *std::max_element(this->gain_, this->gain_ + shape.tokens);
-    const bool found = search(first_guess(shape, this->sums_, this->gain_),
-                              least_log(shape, this->sums_, this->gain_),
-                              [this](std::int32_t log) noexcept { return fits(log); });
+    const bool found = search(
+        first_guess(shape, this->sums_, this->gain_),
+        least_log(shape, this->sums_, this->gain_),
+        [this](std::int32_t log) noexcept { return fits(log); },
+        [this](std::int32_t log) noexcept { return again(log); });
     if (this->unusual_) return Outcome::unusual;
     if (!found) return Outcome::refused;
     if (!this->counted_) count();
@@ -112,28 +115,54 @@ class Encoder final : private Loops {
   }
 
  private:
-  // Quantises by the step, chooses the tables, and counts, where that is in doubt.
-  bool fits(std::int32_t log) noexcept {
+  // What a step that fitted came to.
+  struct Fitted {
+    bool counted = false;
+    std::uint64_t cost = 0, words = 0, escapes = 0;
+    std::uint8_t table[HxShape::kMostChannels];
+  };
+
+  // Means and inverse steps. False: beyond what vectors can do.
+  bool take_step(std::int32_t log) noexcept {
     this->log_ = log;
     const std::int32_t least = log - 4 * std::int32_t{this->most_gain_};
     if (this->unusual_ || log >= 6400 || least <= -6400) {
       this->unusual_ = true;
-      return true;  // ends the search
+      return false;
     }
     if (this->shape_.keys) this->find_means();
-    alignas(64) float inverse[HxShape::kMostTokens + 32] = {};
     for (std::uint32_t t = 0; t < this->shape_.tokens; ++t)
-      inverse[t] = codec_detail::as_float(
+      inverse_[t] = codec_detail::as_float(
           log_scale::inverse64(log - 4 * std::int32_t{this->gain_[t]}));
-    std::uint32_t size[HxShape::kMostChannels];
-    this->quantise(inverse, size);
-    this->cost_ = this->choose_tables(size);
+    return true;
+  }
+  // Quantises by the step, chooses the tables, and counts, where that is in doubt.
+  bool fits(std::int32_t log) noexcept {
+    if (!take_step(log)) return true;  // ends the search
+    this->cost_ = this->price(inverse_);
     if (this->is_over(this->cost_)) return false;
     const std::uint64_t first = this->shape_.words(this->wide_);
     this->counted_ = is_in_doubt(this->cost_, first, this->shape_.slot);
     if (this->counted_) count();
-    return !this->counted_ ||
-           first + 2 * (this->words_ + this->escapes_) <= this->shape_.slot;
+    if (this->counted_ && first + 2 * (this->words_ + this->escapes_) > this->shape_.slot)
+      return false;
+    fitted_.counted = this->counted_;
+    fitted_.cost = this->cost_;
+    fitted_.words = this->words_;
+    fitted_.escapes = this->escapes_;
+    std::copy_n(this->table_, this->shape_.channels, fitted_.table);
+    return true;
+  }
+  // Quantises by the last step that fitted, of which the rest is known.
+  bool again(std::int32_t log) noexcept {
+    if (!take_step(log)) return true;
+    this->quantise(inverse_);
+    this->counted_ = fitted_.counted;
+    this->cost_ = fitted_.cost;
+    this->words_ = fitted_.words;
+    this->escapes_ = fitted_.escapes;
+    std::copy_n(fitted_.table, this->shape_.channels, this->table_);
+    return true;
   }
 
   void count() noexcept {
@@ -147,6 +176,9 @@ class Encoder final : private Loops {
     this->words_ = taken.words;
     this->escapes_ = (this->cost_ - taken.bits) / 16;
   }
+
+  alignas(64) float inverse_[HxShape::kMostTokens + 32] = {};  // steps, by token
+  Fitted fitted_;
 };
 
 // As HxLoops::encode.

@@ -20,6 +20,7 @@ using hx::kStep;
 struct Codes {
   alignas(64) std::uint8_t entry[hx::Table::kWindow];
   std::int32_t most, raw, bias;
+  std::int32_t low, times;  // the raw bits' mask; 2^raw
 };
 inline const Codes* codes() noexcept {
   static const std::array<Codes, 16> made = [] {
@@ -32,6 +33,8 @@ inline const Codes* codes() noexcept {
       all[j].most = static_cast<std::int32_t>(table.most);
       all[j].raw = static_cast<std::int32_t>(table.raw);
       all[j].bias = std::int32_t{hx::Table::kBias} << table.raw;
+      all[j].times = 1 << table.raw;
+      all[j].low = all[j].times - 1;
     }
     return all;
   }();
@@ -59,11 +62,11 @@ struct OneTable {
   }
   // The raw bits, lowest.
   SPECKV_VBMI_INLINE __m512i low(__m512i bits) const {
-    return _mm512_and_si512(bits, _mm512_set1_epi32((1 << codes.raw) - 1));
+    return _mm512_and_si512(bits, _mm512_set1_epi32(codes.low));
   }
   // n 2^raw
   SPECKV_VBMI_INLINE __m512i raised(__m512i n) const {
-    return _mm512_madd_epi16(n, _mm512_set1_epi32(1 << codes.raw));
+    return _mm512_madd_epi16(n, _mm512_set1_epi32(codes.times));
   }
 };
 

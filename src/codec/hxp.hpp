@@ -113,10 +113,8 @@ struct HxpLoops {
 };
 
 namespace codec_detail {
-extern const HxpLoops kHxpScalarF16, kHxpScalarBf16;
-#if defined(__x86_64__)
-extern const HxpLoops kHxpAvx2F16, kHxpAvx2Bf16, kHxpAvx512F16, kHxpAvx512Bf16;
-#endif
+extern const HxpLoops kHxpScalarF16, kHxpScalarBf16, kHxp256F16, kHxp256Bf16,
+    kHxpAvx512F16, kHxpAvx512Bf16;
 }  // namespace codec_detail
 
 }  // namespace speckv

@@ -49,9 +49,8 @@ class Encoder {
                  s_.offset + std::size_t{t} * shape_.channels);
     order_tokens();
     const std::int32_t guess = guess_step();
-    if (!hx::search(guess, least_log(),
-                    [this](std::int32_t log) noexcept { return fits(log); }))
-      return false;
+    const auto tries = [this](std::int32_t log) noexcept { return fits(log); };
+    if (!hx::search(guess, least_log(), tries, tries)) return false;
     write();
     return true;
   }

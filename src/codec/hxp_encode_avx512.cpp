@@ -129,7 +129,7 @@ class Loops : public hxp::EncoderState {
         _mm512_store_si512(energy, even[v]);
         _mm512_store_si512(energy + 8, odd[v]);
         for (const std::uint64_t each : energy)
-          log[v] += log2_of(std::max<std::uint64_t>(each, 1)) - tokens_log_[v];
+          log[v] += log_scale::log2_of(each) - tokens_log_[v];
       }
     }
   }
@@ -189,18 +189,24 @@ class Loops : public hxp::EncoderState {
     }
   }
 
+  SPECKV_VBMI void quantise() noexcept {
+    for (std::uint32_t c = 0; c < shape_.channels; ++c) {
+      std::uint32_t size[kClasses];
+      quantise_one(c, size);
+    }
+  }
   SPECKV_VBMI std::uint64_t price() noexcept {
     std::uint64_t cost = 0;
     for (std::uint32_t c = 0; c < shape_.channels && !is_over(cost); ++c) {
       std::uint32_t size[kClasses];
-      quantise(c, size);
+      quantise_one(c, size);
       cost += choose_table(c, size);
     }
     return cost;
   }
 
   // size: of each class the sum of magnitudes.
-  SPECKV_VBMI_INLINE void quantise(std::uint32_t c, std::uint32_t* size) {
+  SPECKV_VBMI_INLINE void quantise_one(std::uint32_t c, std::uint32_t* size) {
     // By gain.
     const __m512i logs = _mm512_sub_epi32(
         _mm512_set1_epi32(log_ + 4 * step_[c]),
@@ -261,7 +267,9 @@ class Loops : public hxp::EncoderState {
                                                 const std::uint32_t* size) {
     const std::int32_t middle =
         hxp::middle_table(offset_, [&](std::uint32_t v) SPECKV_VBMI {
-          return size[v] == 0 ? 0 : log2_of(size[v]) - tokens_log_[v] + hxp::kMeanToTable;
+          return size[v] == 0
+                     ? 0
+                     : log_scale::log2_of(size[v]) - tokens_log_[v] + hxp::kMeanToTable;
         });
     constexpr std::uint32_t kTried = 5;
     std::uint32_t table[kTried];

@@ -21,8 +21,9 @@ using hx::Outcome;
 //   finest()  the largest 64 (bits of a value) - 4 (its channel's step) + 22 (its gain)
 //   prepare()  values and offsets by channels, in the order of places, and the tables of
 //     the classes
-//   price()  numbers by log_, table_, and what all cost; or what the first ones do, if
-//     that is too much already
+//   quantise()  numbers by log_
+//   price()  that, table_, and what all cost; or what the first ones do, if that is too
+//     much already
 //   find_lengths(lengths)  of each place what it takes of the words
 //   write(words)
 //   costs_  tables, as count_words() takes them
@@ -44,8 +45,9 @@ class Encoder final : private Loops {
     const std::int32_t least = std::max(
         -HxShape::kMostLog, this->finest() + 64 * (this->s_.own.exponent - 13) + 1);
     this->prepare();
-    const bool found =
-        hx::search(guess, least, [this](std::int32_t log) noexcept { return fits(log); });
+    const bool found = hx::search(
+        guess, least, [this](std::int32_t log) noexcept { return fits(log); },
+        [this](std::int32_t log) noexcept { return again(log); });
     if (this->unusual_) return Outcome::unusual;
     if (!found) return Outcome::refused;
     if (!this->counted_) count();
@@ -119,20 +121,47 @@ class Encoder final : private Loops {
                            this->unit_.size(), this->offset_);
   }
 
+  // What a step that fitted came to.
+  struct Fitted {
+    bool counted = false;
+    std::uint64_t cost = 0, words = 0, escapes = 0;
+    std::uint8_t table[kMostChannels];
+  };
+
+  // False: beyond what vectors can do.
+  bool take_step(std::int32_t log) noexcept {
+    this->log_ = log;
+    this->unusual_ = this->unusual_ || log_of(log, this->most_step_, 0) >= 6400 ||
+                     log_of(log, this->least_step_, HxpShape::kGains - 1) <= -6400;
+    return !this->unusual_;
+  }
   // Quantises by the step, chooses the tables, and counts, where that is in doubt.
   bool fits(std::int32_t log) noexcept {
-    this->log_ = log;
-    if (this->unusual_ || log_of(log, this->most_step_, 0) >= 6400 ||
-        log_of(log, this->least_step_, HxpShape::kGains - 1) <= -6400) {
-      this->unusual_ = true;
-      return true;  // ends the search
-    }
+    if (!take_step(log)) return true;  // ends the search
     this->cost_ = this->price();
     if (this->is_over(this->cost_)) return false;
     const std::uint64_t first = this->shape_.words(), room = this->unit_.size();
     this->counted_ = hx::is_in_doubt(this->cost_, first, room);
     if (this->counted_) count();
-    return !this->counted_ || first + 2 * (this->words_ + this->escapes_) <= room;
+    if (this->counted_ && first + 2 * (this->words_ + this->escapes_) > room)
+      return false;
+    fitted_.counted = this->counted_;
+    fitted_.cost = this->cost_;
+    fitted_.words = this->words_;
+    fitted_.escapes = this->escapes_;
+    std::copy_n(this->table_, this->shape_.channels, fitted_.table);
+    return true;
+  }
+  // Quantises by the last step that fitted, of which the rest is known.
+  bool again(std::int32_t log) noexcept {
+    if (!take_step(log)) return true;
+    this->quantise();
+    this->counted_ = fitted_.counted;
+    this->cost_ = fitted_.cost;
+    this->words_ = fitted_.words;
+    this->escapes_ = fitted_.escapes;
+    std::copy_n(fitted_.table, this->shape_.channels, this->table_);
+    return true;
   }
 
   void count() noexcept {
@@ -147,6 +176,8 @@ class Encoder final : private Loops {
     this->words_ = taken.words;
     this->escapes_ = (this->cost_ - taken.bits) / 16;
   }
+
+  Fitted fitted_;
 };
 
 // As HxpLoops::encode.

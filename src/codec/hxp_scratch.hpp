@@ -4,12 +4,9 @@
 #include <cstdint>
 
 #include "codec/fixed_unit.hpp"
-#include "codec/hxp.hpp"
-
-#if defined(__x86_64__)
 #include "codec/hx_words.hpp"
+#include "codec/hxp.hpp"
 #include "codec/hxp_waves.hpp"
-#endif
 
 namespace speckv::hxp {
 
@@ -18,7 +15,6 @@ struct Scratch {
   std::int32_t offset[HxShape::kMostValues];  // [token][channel], as Offsets has them
   std::int16_t number[HxShape::kMostValues];  // [channel][place]
   std::int64_t prediction[HxShape::kMostTokens];
-#if defined(__x86_64__)
   // Vectors have whole registers of places: [channel][columns]
   static constexpr std::size_t kMostColumns = std::size_t{2} * HxShape::kMostValues;
   Waves waves;
@@ -26,7 +22,6 @@ struct Scratch {
   alignas(64) std::int32_t turned[kMostColumns];  // offsets
   alignas(64) std::int16_t numbers[kMostColumns];
   hx::CodedNumbers coded;
-#endif
 };
 
 }  // namespace speckv::hxp

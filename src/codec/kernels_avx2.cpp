@@ -1,6 +1,6 @@
 // The lossy codecs on AVX2 and F16C: 8 or 16 channels at a time, the definition's bits.
 // Scales and zeros are computed by the definition, a group at a time.
-#include "codec/avx2.hpp"
+#include "codec/vector256.hpp"
 
 #if defined(__x86_64__)
 
@@ -14,7 +14,7 @@ namespace speckv {
 namespace {
 
 using namespace number;
-using namespace avx2;
+using namespace vector256;
 
 // ---- kvq4
 // --------------------------------------------------------------------------------
@@ -250,10 +250,10 @@ constexpr CodecLoops kLoops{
     encode_row<F>,
     decode_row<F>,
     settle,
-    kIsF16<F> ? &codec_detail::kRtAvx2F16 : &codec_detail::kRtAvx2Bf16,
-    kIsF16<F> ? &codec_detail::kHxAvx2F16 : &codec_detail::kHxAvx2Bf16,
-    kIsF16<F> ? &codec_detail::kHxpAvx2F16 : &codec_detail::kHxpAvx2Bf16,
-    kIsF16<F> ? &codec_detail::kPlanesAvx2F16 : &codec_detail::kPlanesAvx2Bf16};
+    kIsF16<F> ? &codec_detail::kRt256F16 : &codec_detail::kRt256Bf16,
+    kIsF16<F> ? &codec_detail::kHx256F16 : &codec_detail::kHx256Bf16,
+    kIsF16<F> ? &codec_detail::kHxp256F16 : &codec_detail::kHxp256Bf16,
+    kIsF16<F> ? &codec_detail::kPlanes256F16 : &codec_detail::kPlanes256Bf16};
 
 bool usable() noexcept {
   return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0 &&

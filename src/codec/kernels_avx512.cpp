@@ -257,7 +257,7 @@ constexpr CodecLoops kLoops{
     kIsF16<F> ? &codec_detail::kRtAvx512F16 : &codec_detail::kRtAvx512Bf16,
     kIsF16<F> ? &codec_detail::kHxAvx512F16 : &codec_detail::kHxAvx512Bf16,
     kIsF16<F> ? &codec_detail::kHxpAvx512F16 : &codec_detail::kHxpAvx512Bf16,
-    kIsF16<F> ? &codec_detail::kPlanesAvx2F16 : &codec_detail::kPlanesAvx2Bf16};
+    kIsF16<F> ? &codec_detail::kPlanes256F16 : &codec_detail::kPlanes256Bf16};
 
 bool usable() noexcept {
   return __builtin_cpu_supports("avx512bw") != 0 &&

@@ -1,17 +1,10 @@
 // The lossy codecs on NEON: 16 channels at a time, the definition's bits. Scales and
 // zeros are computed by the definition, a group at a time.
-//
-// FPCR chooses rounding and flushing for the whole thread, and there is no other choice
-// in an instruction. So a float is only ever multiplied where the product is exact and a
-// normal number, made whole by FCVTNS, which names its rounding, and made short in whole
-// numbers.
-#include "codec/kernels_float.hpp"
+#include "codec/neon256_floats.hpp"
 
 #if defined(__aarch64__)
 
 #include <cstring>
-
-#include <arm_neon.h>
 
 #include "base/endian.hpp"
 #include "codec/kvq4_floats.hpp"
@@ -21,6 +14,7 @@ namespace {
 
 using namespace number;
 using namespace codec_detail;
+using neon256::narrow;
 
 constexpr std::uint32_t kLanes = 16;  // channels that are worked on together
 
@@ -46,35 +40,6 @@ inline Eight widen(uint16x8_t x) noexcept {
   } else {
     return {vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(x), 16)),
             vreinterpretq_f32_u32(vshll_high_n_u16(x, 16))};
-  }
-}
-
-// The magnitude, rounded to nearest even at bit `drop`.
-template <int drop>
-inline uint32x4_t shortened(uint32x4_t magnitude) noexcept {
-  const uint32x4_t odd = vandq_u32(vshrq_n_u32(magnitude, drop), vdupq_n_u32(1));
-  const uint32x4_t up = vaddq_u32(odd, vdupq_n_u32((1U << (drop - 1)) - 1));
-  return vshrq_n_u32(vaddq_u32(magnitude, up), drop);
-}
-
-// Rounds to nearest even; what is too large becomes the largest finite value. A number
-// that is subnormal in F16 is a count of its least unit.
-template <class F>
-inline uint16x4_t narrow(float32x4_t x) noexcept {
-  const uint32x4_t bits = vreinterpretq_u32_f32(x);
-  if constexpr (!kIsF16<F>) {  // within kLeastScale and kMostScale nothing is too large
-    return vmovn_u32(shortened<16>(bits));
-  } else {
-    const uint32x4_t magnitude = vandq_u32(bits, vdupq_n_u32(0x7FFFFFFF));
-    const uint32x4_t normal =
-        vsubq_u32(shortened<13>(magnitude), vdupq_n_u32((127 - 15) << 10));
-    const uint32x4_t units =
-        vcvtnq_u32_f32(vmulq_n_f32(vreinterpretq_f32_u32(magnitude), 0x1p24F));
-    const uint32x4_t small = vcltq_u32(magnitude, vdupq_n_u32((127 - 14) << 23));
-    const uint32x4_t size =
-        vminq_u32(vbslq_u32(small, units, normal), vdupq_n_u32(F::kLargest));
-    return vmovn_u32(
-        vorrq_u32(size, vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(kSign))));
   }
 }
 
@@ -323,7 +288,6 @@ bool decode_row(const std::byte* scale, const std::int8_t* values, std::size_t c
 
 void settle() noexcept {}  // nothing is streamed
 
-// rt, hx and hxp by the definition, whose loops the compiler turns into NEON.
 template <class F>
 constexpr CodecLoops kLoops{
     encode_keys<F>,
@@ -333,10 +297,10 @@ constexpr CodecLoops kLoops{
     encode_row<F>,
     decode_row<F>,
     settle,
-    kIsF16<F> ? &codec_detail::kRtScalarF16 : &codec_detail::kRtScalarBf16,
-    kIsF16<F> ? &codec_detail::kHxScalarF16 : &codec_detail::kHxScalarBf16,
-    kIsF16<F> ? &codec_detail::kHxpScalarF16 : &codec_detail::kHxpScalarBf16,
-    kIsF16<F> ? &codec_detail::kPlanesScalarF16 : &codec_detail::kPlanesScalarBf16};
+    kIsF16<F> ? &codec_detail::kRt256F16 : &codec_detail::kRt256Bf16,
+    kIsF16<F> ? &codec_detail::kHx256F16 : &codec_detail::kHx256Bf16,
+    kIsF16<F> ? &codec_detail::kHxp256F16 : &codec_detail::kHxp256Bf16,
+    kIsF16<F> ? &codec_detail::kPlanes256F16 : &codec_detail::kPlanes256Bf16};
 
 bool always() noexcept {  // part of every 64-bit Arm
   return true;

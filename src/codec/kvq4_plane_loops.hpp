@@ -20,10 +20,8 @@ struct PlaneLoops {
 inline constexpr std::int32_t kPlaneParts = 16, kPlaneMiddle = 8;
 
 namespace codec_detail {
-extern const PlaneLoops kPlanesScalarF16, kPlanesScalarBf16;
-#if defined(__x86_64__)
-extern const PlaneLoops kPlanesAvx2F16, kPlanesAvx2Bf16;
-#endif
+extern const PlaneLoops kPlanesScalarF16, kPlanesScalarBf16, kPlanes256F16,
+    kPlanes256Bf16;
 }  // namespace codec_detail
 
 }  // namespace speckv

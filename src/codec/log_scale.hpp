@@ -48,17 +48,36 @@ constexpr number::Scaled inverse64(int parts) noexcept {
   return {((1U << kTop) + s.significand / 2) / s.significand, -s.exponent - kTop};
 }
 
+// Where the steps of an octave lie among its eleven-bit numbers: a 32nd of them has one
+// at most. By 32nds: the step below (the lowest four bits), and from where it is the
+// next.
+constexpr int kStepBits = 4;
+struct Steps {
+  std::int16_t part[32];
+};
+constexpr Steps steps() noexcept {
+  Steps made{};
+  for (int part = 0, step = 0; part < 32; ++part) {
+    const int end = (1 << kBits) + 32 * (part + 1);
+    const bool inside = step + 1 < kSteps && significand(step + 1) < end;
+    const int next = inside ? significand(step + 1) : 2 << kBits;
+    made.part[part] =
+        static_cast<std::int16_t>(((next - (1 << kBits)) << kStepBits) | step);
+    step += inside ? 1 : 0;
+  }
+  return made;
+}
+alignas(64) inline constexpr Steps kStepsOf = steps();
+
 // The logarithm in sixteenths, rounded down, of the value cut to eleven bits. 0 counts
 // as 1.
 constexpr int log2_of(std::uint64_t value) noexcept {
   value |= value == 0 ? 1 : 0;
   const int octave = static_cast<int>(std::bit_width(value)) - 1;
-  const auto m = static_cast<std::int32_t>(octave >= kBits ? value >> (octave - kBits)
-                                                           : value << (kBits - octave));
-  int step = 0;
-  while (step + 1 < kSteps && significand(step + 1) <= m)
-    ++step;
-  return octave * kSteps + step;
+  const auto m = static_cast<int>(value << (63 - octave) >> (63 - kBits)) - (1 << kBits);
+  const int entry = kStepsOf.part[m >> 5];
+  const bool beyond = (m << kStepBits | (kSteps - 1)) >= entry;
+  return octave * kSteps + (entry & (kSteps - 1)) + (beyond ? 1 : 0);
 }
 
 }  // namespace speckv::log_scale

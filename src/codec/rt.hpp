@@ -98,10 +98,8 @@ struct RtLoops {
 };
 
 namespace codec_detail {
-extern const RtLoops kRtScalarF16, kRtScalarBf16;
-#if defined(__x86_64__)
-extern const RtLoops kRtAvx2F16, kRtAvx2Bf16, kRtAvx512F16, kRtAvx512Bf16;
-#endif
+extern const RtLoops kRtScalarF16, kRtScalarBf16, kRt256F16, kRt256Bf16, kRtAvx512F16,
+    kRtAvx512Bf16;
 }  // namespace codec_detail
 
 }  // namespace speckv

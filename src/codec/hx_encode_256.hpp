@@ -1,10 +1,10 @@
-// codec/hx_encode_avx2.hpp -- what the AVX2 encoders of hx and hxp share: values by
+// codec/hx_encode_256.hpp -- what the 256-bit encoders of hx and hxp share: values by
 // channels, a token a lane, and code tables (internal).
 #pragma once
 
-#include "codec/avx2.hpp"
+#include "codec/vector256.hpp"
 
-#if defined(__x86_64__)
+#if defined(SPECKV_256)
 
 #include <array>
 
@@ -13,7 +13,7 @@
 
 namespace speckv::hx256 {
 
-using namespace avx2;
+using namespace vector256;
 using hx::Table;
 
 // As HxLoops::encode.
@@ -57,24 +57,24 @@ inline const Costs* costs() noexcept {
 }
 
 // Symbols of 16 numbers.
-SPECKV_AVX2_INLINE __m256i symbols(const Costs& table, __m256i x) {
+SPECKV_256_INLINE __m256i symbols(const Costs& table, __m256i x) {
   const __m128i raw = _mm_cvtsi32_si128(static_cast<int>(table.raw));
   const __m256i upper = _mm256_add_epi16(
       _mm256_sra_epi16(x, raw), _mm256_set1_epi16(static_cast<short>(Table::kBias)));
   return _mm256_min_epu16(upper, _mm256_set1_epi16(static_cast<short>(Table::kEscape)));
 }
 // Of 32, in bytes: the first 16 have one table, the others another.
-SPECKV_AVX2_INLINE __m256i symbols(const Costs& low, const Costs& high,
-                                   const std::int16_t* x) {
+SPECKV_256_INLINE __m256i symbols(const Costs& low, const Costs& high,
+                                  const std::int16_t* x) {
   const auto* const at = reinterpret_cast<const __m256i*>(x);
   const __m256i bytes = _mm256_packus_epi16(symbols(low, _mm256_load_si256(at)),
                                             symbols(high, _mm256_load_si256(at + 1)));
   return _mm256_permute4x64_epi64(bytes, 0xD8);
 }
 // What tables of 32 bytes say of symbols.
-SPECKV_AVX2_INLINE __m256i look_up(const std::uint8_t* low, const std::uint8_t* high,
-                                   __m256i symbol) {
-  const auto both = [&](std::size_t first) SPECKV_AVX2 {
+SPECKV_256_INLINE __m256i look_up(const std::uint8_t* low, const std::uint8_t* high,
+                                  __m256i symbol) {
+  const auto both = [&](std::size_t first) SPECKV_256 {
     return _mm256_inserti128_si256(
         _mm256_castsi128_si256(
             _mm_load_si128(reinterpret_cast<const __m128i*>(low + first))),
@@ -85,47 +85,10 @@ SPECKV_AVX2_INLINE __m256i look_up(const std::uint8_t* low, const std::uint8_t* 
                             _mm256_slli_epi16(symbol, 3));
 }
 
-SPECKV_AVX2_INLINE std::int64_t sum_of_quarters(__m256i x) {
-  const __m128i two =
-      _mm_add_epi64(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-  return _mm_extract_epi64(two, 0) + _mm_extract_epi64(two, 1);
-}
-SPECKV_AVX2_INLINE std::int32_t sum_of_eighths(__m256i x) {
-  const __m128i four =
-      _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-  const __m128i two = _mm_add_epi32(four, _mm_srli_si128(four, 8));
-  return _mm_extract_epi32(two, 0) + _mm_extract_epi32(two, 1);
-}
-// The largest of 16 unsigned words.
-SPECKV_AVX2_INLINE std::uint32_t largest(__m256i x) {
-  const __m128i eight =
-      _mm_max_epu16(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-  const __m128i turned = _mm_xor_si128(eight, _mm_set1_epi16(-1));
-  return 0xFFFFU -
-         static_cast<std::uint32_t>(_mm_extract_epi16(_mm_minpos_epu16(turned), 0));
-}
-
-// log_scale::log2_of() without its loop. REQUIRES: value > 0.
-SPECKV_AVX2_INLINE std::int32_t log2_of(std::uint64_t value) {
-  using log_scale::significand;
-  const __m256i steps = _mm256_setr_epi16(
-      significand(0), significand(1), significand(2), significand(3), significand(4),
-      significand(5), significand(6), significand(7), significand(8), significand(9),
-      significand(10), significand(11), significand(12), significand(13), significand(14),
-      significand(15));
-  const int octave = static_cast<int>(std::bit_width(value | 1)) - 1;
-  const std::uint64_t m =
-      value << (63 - octave) >> (63 - log_scale::kBits);  // eleven bits
-  const __m256i beyond =
-      _mm256_cmpgt_epi16(steps, _mm256_set1_epi16(static_cast<short>(m)));
-  const int count = std::popcount(static_cast<unsigned>(_mm256_movemask_epi8(beyond)));
-  return octave * 16 + 15 - count / 2;
-}
-
 // Eight 16-bit values as whole numbers of 2^exponent, rounded half away from zero, for
 // the scale 2^-exponent. No value is 2^22 of them.
 template <class F>
-SPECKV_AVX2_INLINE __m256i fixed_point(__m128i bits, __m256 scale) {
+SPECKV_256_INLINE __m256i fixed_point(__m128i bits, __m256 scale) {
   const __m256 x = widen<F>(bits);
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MAX));
   const __m256 size = _mm256_mul_ps(_mm256_and_ps(x, magnitude), scale);
@@ -137,12 +100,12 @@ SPECKV_AVX2_INLINE __m256i fixed_point(__m128i bits, __m256 scale) {
 // [channel][columns], columns being the tokens, to a multiple of 32. row(i): the i-th
 // token's values. Returns the largest magnitude.
 template <class Row>
-SPECKV_AVX2 std::uint32_t turn_values(std::uint32_t tokens, std::uint32_t channels,
-                                      std::uint32_t columns, std::uint16_t* bits,
-                                      const Row& row) noexcept {
+SPECKV_256 std::uint32_t turn_values(std::uint32_t tokens, std::uint32_t channels,
+                                     std::uint32_t columns, std::uint16_t* bits,
+                                     const Row& row) noexcept {
   __m256i most = _mm256_setzero_si256();
   for (std::uint32_t first = 0; first < columns; first += kLanes) {
-    const auto part = [&](std::uint32_t t, std::uint32_t c) SPECKV_AVX2 {
+    const auto part = [&](std::uint32_t t, std::uint32_t c) SPECKV_256 {
       return t < tokens ? load16(row(t) + 2 * c) : _mm_setzero_si128();
     };
     for (std::uint32_t c = 0; c < channels; c += 8) {

@@ -1,11 +1,12 @@
-// kvq4's second plane on AVX2: sixteen channels at a time, the definition's bits.
+// kvq4's second plane on vectors of 256 bits: sixteen channels at a time, the
+// definition's bits.
 //
 // 16 v / s is exact in a float, as v / s is. On the way back a product has up to 29 bits:
 // it is computed in whole numbers, and what a float has no room for becomes one odd bit
 // far below the format's last, so that the one rounding sees which side it is on.
-#include "codec/avx2.hpp"
+#include "codec/vector256.hpp"
 
-#if defined(__x86_64__)
+#if defined(SPECKV_256)
 
 #include <cstring>
 
@@ -16,7 +17,7 @@ namespace speckv {
 namespace {
 
 using namespace number;
-using namespace avx2;
+using namespace vector256;
 
 // Of sixteen channels: what their values are multiplied by, and where they are then.
 struct Encoding {
@@ -32,9 +33,9 @@ struct Decoding {
 // The parameters of sixteen channels, `stride` bytes from one to the next (0: all have
 // one). False: some is for the definition.
 template <class F>
-SPECKV_AVX2_INLINE bool gather(const std::byte* from, std::uint64_t stride,
-                               std::uint32_t (&scale)[kLanes],
-                               std::int32_t (&shift)[kLanes]) {
+SPECKV_256_INLINE bool gather(const std::byte* from, std::uint64_t stride,
+                              std::uint32_t (&scale)[kLanes],
+                              std::int32_t (&shift)[kLanes]) {
   for (std::uint32_t i = 0; i < kLanes; ++i) {
     const kvq4::Parameters p = kvq4::get(from + i * stride);
     if (is_unusual<F>(p.scale)) return false;
@@ -45,7 +46,7 @@ SPECKV_AVX2_INLINE bool gather(const std::byte* from, std::uint64_t stride,
 }
 
 template <class F>
-SPECKV_AVX2_INLINE bool read(const std::byte* from, std::uint64_t stride, Encoding& out) {
+SPECKV_256_INLINE bool read(const std::byte* from, std::uint64_t stride, Encoding& out) {
   std::uint32_t scale[kLanes];
   std::int32_t shift[kLanes];
   if (!gather<F>(from, stride, scale, shift)) return false;
@@ -58,7 +59,7 @@ SPECKV_AVX2_INLINE bool read(const std::byte* from, std::uint64_t stride, Encodi
 }
 
 template <class F>
-SPECKV_AVX2_INLINE bool read(const std::byte* from, std::uint64_t stride, Decoding& out) {
+SPECKV_256_INLINE bool read(const std::byte* from, std::uint64_t stride, Decoding& out) {
   std::uint32_t scale[kLanes];
   std::int32_t shift[kLanes];
   if (!gather<F>(from, stride, scale, shift)) return false;
@@ -78,20 +79,20 @@ SPECKV_AVX2_INLINE bool read(const std::byte* from, std::uint64_t stride, Decodi
 
 // What eight values have beyond their nibbles q of the first plane, not yet clamped.
 template <class F>
-SPECKV_AVX2_INLINE __m256i rests(__m128i plain, __m128i q, __m256 by, __m256i shift) {
+SPECKV_256_INLINE __m256i rests(__m128i plain, __m128i q, __m256 by, __m256i shift) {
   // Far beyond every nibble, and within 32 bits.
   const __m256 most = _mm256_set1_ps(2097152.0F);
   __m256 x = _mm256_mul_ps(widen<F>(plain), by);
   x = _mm256_max_ps(_mm256_min_ps(x, most), _mm256_sub_ps(_mm256_setzero_ps(), most));
-  const __m256i parts = _mm256_cvttps_epi32(_mm256_round_ps(x, kNearest));
+  const __m256i parts = nearest_whole(x);
   return _mm256_sub_epi32(_mm256_add_epi32(parts, shift),
                           _mm256_slli_epi32(_mm256_cvtepu8_epi32(q), 4));
 }
 
 // False: an infinity or a NaN, of which floats would make something else.
 template <class F>
-SPECKV_AVX2_INLINE bool encode16(const std::byte* plain, const std::byte* first,
-                                 const Encoding& with, std::byte* second) {
+SPECKV_256_INLINE bool encode16(const std::byte* plain, const std::byte* first,
+                                const Encoding& with, std::byte* second) {
   const __m128i q = spread(first), a = load16(plain), b = load16(plain + 16);
   const __m128i magnitude = _mm_set1_epi16(kMagnitude),
                 largest = _mm_set1_epi16(static_cast<short>(F::kLargest));
@@ -112,7 +113,7 @@ SPECKV_AVX2_INLINE bool encode16(const std::byte* plain, const std::byte* first,
 // ---- decoding
 
 // n * significand, of at most 29 bits, as a float: exactly, or odd where some are lost.
-SPECKV_AVX2_INLINE __m256 jammed(__m256i product) {
+SPECKV_256_INLINE __m256 jammed(__m256i product) {
   const __m256i low = _mm256_set1_epi32(31);
   const __m256i lost =
       _mm256_add_epi32(_mm256_and_si256(product, low), low);  // bit 5: there are any
@@ -124,7 +125,7 @@ SPECKV_AVX2_INLINE __m256 jammed(__m256i product) {
 }
 
 template <class F>
-SPECKV_AVX2_INLINE __m128i restore(__m128i parts, const Decoding& with, int half) {
+SPECKV_256_INLINE __m128i restore(__m128i parts, const Decoding& with, int half) {
   const __m256i n = _mm256_sub_epi32(_mm256_cvtepu8_epi32(parts), with.shift[half]);
   const __m256 x = jammed(_mm256_mullo_epi32(n, with.significand[half]));
   const __m128i value = narrow<F>(_mm256_mul_ps(x, with.power[half]));
@@ -134,8 +135,8 @@ SPECKV_AVX2_INLINE __m128i restore(__m128i parts, const Decoding& with, int half
 }
 
 template <class F>
-SPECKV_AVX2_INLINE void decode16(const std::byte* first, const std::byte* second,
-                                 const Decoding& with, std::byte* plain) {
+SPECKV_256_INLINE void decode16(const std::byte* first, const std::byte* second,
+                                const Decoding& with, std::byte* plain) {
   const __m128i parts = _mm_or_si128(_mm_slli_epi16(spread(first), 4), spread(second));
   store16(plain, restore<F>(parts, with, 0));
   store16(plain + 16, restore<F>(_mm_srli_si128(parts, 8), with, 1));
@@ -151,8 +152,8 @@ const PlaneLoops& definition() noexcept {
 // Calls visit(t, c, with) for sixteen channels at a time, until one answers false. False
 // then, and where a parameter is for the definition.
 template <class F, class With, class Visit>
-SPECKV_AVX2_INLINE bool for_sixteen(const Kvq4Shape& shape, bool keys,
-                                    const std::byte* unit, const Visit& visit) {
+SPECKV_256_INLINE bool for_sixteen(const Kvq4Shape& shape, bool keys,
+                                   const std::byte* unit, const Visit& visit) {
   With with{};
   if (keys) {
     for (std::uint32_t c = 0; c < shape.channels; c += kLanes) {
@@ -180,11 +181,11 @@ std::uint64_t nibbles_of(const Kvq4Shape& shape, bool keys) noexcept {
 }
 
 template <class F>
-SPECKV_AVX2 void encode(const Kvq4Shape& shape, bool keys, const std::byte* plain,
-                        const std::byte* unit, std::byte* second) noexcept {
+SPECKV_256 void encode(const Kvq4Shape& shape, bool keys, const std::byte* plain,
+                       const std::byte* unit, std::byte* second) noexcept {
   const std::byte* const first = unit + nibbles_of(shape, keys);
   const auto visit = [&](std::uint32_t t, std::uint32_t c, const Encoding& with)
-                         SPECKV_AVX2 {
+                         SPECKV_256 {
                            const std::uint64_t at = t * shape.row_bytes() + c / 2;
                            return encode16<F>(plain + t * shape.stride + 2ULL * c,
                                               first + at, with, second + at);
@@ -194,11 +195,11 @@ SPECKV_AVX2 void encode(const Kvq4Shape& shape, bool keys, const std::byte* plai
 }
 
 template <class F>
-SPECKV_AVX2 void decode(const Kvq4Shape& shape, bool keys, const std::byte* unit,
-                        const std::byte* second, std::byte* plain) noexcept {
+SPECKV_256 void decode(const Kvq4Shape& shape, bool keys, const std::byte* unit,
+                       const std::byte* second, std::byte* plain) noexcept {
   const std::byte* const first = unit + nibbles_of(shape, keys);
   const auto visit = [&](std::uint32_t t, std::uint32_t c,
-                         const Decoding& with) SPECKV_AVX2 {
+                         const Decoding& with) SPECKV_256 {
     const std::uint64_t at = t * shape.row_bytes() + c / 2;
     decode16<F>(first + at, second + at, with, plain + t * shape.stride + 2ULL * c);
     return true;
@@ -210,8 +211,8 @@ SPECKV_AVX2 void decode(const Kvq4Shape& shape, bool keys, const std::byte* unit
 }  // namespace
 
 namespace codec_detail {
-const PlaneLoops kPlanesAvx2F16{encode<F16>, decode<F16>};
-const PlaneLoops kPlanesAvx2Bf16{encode<Bf16>, decode<Bf16>};
+const PlaneLoops kPlanes256F16{encode<F16>, decode<F16>};
+const PlaneLoops kPlanes256Bf16{encode<Bf16>, decode<Bf16>};
 }  // namespace codec_detail
 
 }  // namespace speckv

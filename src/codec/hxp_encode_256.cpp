@@ -1,10 +1,10 @@
-// Encoding an hxp unit with AVX2: the loops of hxp_encoder.hpp, 16 places a register, 32
-// of their symbols.
-#include "codec/hx_words_avx2.hpp"
+// Encoding an hxp unit with vectors of 256 bits: the loops of hxp_encoder.hpp, 16 places
+// a register, 32 of their symbols.
+#include "codec/hx_words_256.hpp"
 
-#if defined(__x86_64__)
+#if defined(SPECKV_256)
 
-#include "codec/hxp_avx2.hpp"
+#include "codec/hxp_256.hpp"
 #include "codec/hxp_encoder.hpp"
 
 namespace speckv::hxp256 {
@@ -13,23 +13,23 @@ using namespace hx256;
 
 namespace {
 
-SPECKV_AVX2_INLINE __m256i load(const void* from) {
+SPECKV_256_INLINE __m256i load(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
-SPECKV_AVX2_INLINE void store(void* to, __m256i x) {
+SPECKV_256_INLINE void store(void* to, __m256i x) {
   _mm256_storeu_si256(static_cast<__m256i*>(to), x);
 }
-SPECKV_AVX2_INLINE __m256i both(__m128i low, __m128i high) {
+SPECKV_256_INLINE __m256i both(__m128i low, __m128i high) {
   return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
 // Products of eight numbers, in 64 bits: of two pairs of four lanes.
-SPECKV_AVX2_INLINE __m256i products(__m256i a, __m256i b) {
+SPECKV_256_INLINE __m256i products(__m256i a, __m256i b) {
   return _mm256_add_epi64(
       _mm256_mul_epi32(a, b),
       _mm256_mul_epi32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32)));
 }
 // Of eight registers with eight numbers, rows for columns.
-SPECKV_AVX2_INLINE void turn_numbers(__m256i* x) {
+SPECKV_256_INLINE void turn_numbers(__m256i* x) {
   __m256i y[8];
 #pragma GCC unroll 4
   for (std::size_t i = 0; i < 8; i += 2) {
@@ -55,7 +55,7 @@ SPECKV_AVX2_INLINE void turn_numbers(__m256i* x) {
 struct ByGain {
   __m256i low, high;
 
-  SPECKV_AVX2_INLINE __m256i at(__m256i gains) const {
+  SPECKV_256_INLINE __m256i at(__m256i gains) const {
     const __m256 a = _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(low, gains)),
                  b = _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(high, gains));
     const __m256 is_high = _mm256_castsi256_ps(_mm256_slli_epi32(gains, 28));
@@ -70,7 +70,7 @@ class Loops : public hxp::EncoderState {
         MutableBytes unit, hxp::Scratch& scratch) noexcept
       : EncoderState(shape, place, plain, unit, scratch) {}
 
-  SPECKV_AVX2 std::uint32_t largest_of(const std::byte* plain) const noexcept {
+  SPECKV_256 std::uint32_t largest_of(const std::byte* plain) const noexcept {
     __m256i most = _mm256_setzero_si256();
     for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
       for (std::uint32_t c = 0; c < shape_.channels; c += kLanes)
@@ -80,7 +80,7 @@ class Loops : public hxp::EncoderState {
     }
     return largest(most);
   }
-  SPECKV_AVX2 void take(const std::byte* plain, rt::Work& work) const noexcept {
+  SPECKV_256 void take(const std::byte* plain, rt::Work& work) const noexcept {
     const __m256 scale = _mm256_set1_ps(fixed_scale(work.exponent));
     for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
       for (std::uint32_t c = 0; c < shape_.channels; c += 8)
@@ -89,8 +89,8 @@ class Loops : public hxp::EncoderState {
     }
   }
 
-  SPECKV_AVX2 hxp::TokenSums sums_of_token(const std::int32_t* keys,
-                                           const std::int32_t* values) const noexcept {
+  SPECKV_256 hxp::TokenSums sums_of_token(const std::int32_t* keys,
+                                          const std::int32_t* values) const noexcept {
     const std::uint32_t d = shape_.channels;
     __m256i sum[4];
     for (__m256i& each : sum)
@@ -109,7 +109,7 @@ class Loops : public hxp::EncoderState {
 
   // Offsets of all tokens (of V, for all), and the deviations from them, which take the
   // place of the other unit's numbers.
-  SPECKV_AVX2 void find_deviations() noexcept {
+  SPECKV_256 void find_deviations() noexcept {
     const hxp::Offsets offsets(place_.block.profile, place_.head);
     const std::int32_t* const mean = offsets.means();
     std::copy_n(mean, shape_.channels, mean_);
@@ -125,7 +125,7 @@ class Loops : public hxp::EncoderState {
         deviate(at(t, c), whole(mean + c));
     }
   }
-  SPECKV_AVX2_INLINE void deviate(std::size_t i, __m256d offset) {
+  SPECKV_256_INLINE void deviate(std::size_t i, __m256d offset) {
     const int down = std::clamp(hxp::kOffsetBits + s_.own.exponent, -1000, 1000);
     const __m256d scale = _mm256_set1_pd(
         std::bit_cast<double>(static_cast<std::uint64_t>(1023 - down) << 52));
@@ -139,7 +139,7 @@ class Loops : public hxp::EncoderState {
                      _mm256_cvtpd_epi32(offset));
   }
 
-  SPECKV_AVX2 std::uint64_t energy_of(const std::int32_t* deviations) const noexcept {
+  SPECKV_256 std::uint64_t energy_of(const std::int32_t* deviations) const noexcept {
     __m256i energy = _mm256_setzero_si256();
     for (std::uint32_t c = 0; c < shape_.channels; c += 8) {
       const __m256i x = load(deviations + c);
@@ -148,7 +148,7 @@ class Loops : public hxp::EncoderState {
     return static_cast<std::uint64_t>(sum_of_quarters(energy));
   }
 
-  SPECKV_AVX2 void sum_classes(std::int64_t* log) const noexcept {
+  SPECKV_256 void sum_classes(std::int64_t* log) const noexcept {
     for (std::uint32_t c = 0; c < shape_.channels; c += 4) {
       __m256i energy[kClasses];
       for (__m256i& each : energy)
@@ -166,12 +166,12 @@ class Loops : public hxp::EncoderState {
         std::uint64_t each[4];
         store(each, energy[v]);
         for (const std::uint64_t of_channel : each)
-          log[v] += log2_of(std::max<std::uint64_t>(of_channel, 1)) - tokens_log_[v];
+          log[v] += log_scale::log2_of(of_channel) - tokens_log_[v];
       }
     }
   }
 
-  SPECKV_AVX2 std::int32_t finest() const noexcept {
+  SPECKV_256 std::int32_t finest() const noexcept {
     __m256i most = _mm256_set1_epi32(INT32_MIN);
     for (std::uint32_t t = 0; t < shape_.tokens; ++t) {
       const __m256i finer = _mm256_set1_epi32(-hxp::log_of(0, 0, gain_[t]));
@@ -192,7 +192,7 @@ class Loops : public hxp::EncoderState {
     return *std::max_element(all, all + 8);
   }
 
-  SPECKV_AVX2 void prepare() noexcept {
+  SPECKV_256 void prepare() noexcept {
     for (std::uint32_t j = 0; j < kTables; ++j) {
       for (std::uint32_t v = 0; v < kClasses; ++v)
         of_table_[j][v] = costs_ + hxp::table_for(j, offset_[v]);
@@ -209,17 +209,23 @@ class Loops : public hxp::EncoderState {
     if (shape_.keys) turn_offsets();
   }
 
-  SPECKV_AVX2 std::uint64_t price() noexcept {
+  SPECKV_256 void quantise() noexcept {
+    for (std::uint32_t c = 0; c < shape_.channels; ++c) {
+      std::uint32_t size[kClasses];
+      quantise_one(c, size);
+    }
+  }
+  SPECKV_256 std::uint64_t price() noexcept {
     std::uint64_t cost = 0;
     for (std::uint32_t c = 0; c < shape_.channels && !is_over(cost); ++c) {
       std::uint32_t size[kClasses];
-      quantise(c, size);
+      quantise_one(c, size);
       cost += choose_table(c, size);
     }
     return cost;
   }
 
-  SPECKV_AVX2 void find_lengths(std::uint16_t* lengths) const noexcept {
+  SPECKV_256 void find_lengths(std::uint16_t* lengths) const noexcept {
     for (std::uint32_t first = 0; first < columns_; first += 32) {
       __m256i low = _mm256_setzero_si256(), high = low;
       for (std::uint32_t c = 0; c < shape_.channels; ++c) {
@@ -239,7 +245,7 @@ class Loops : public hxp::EncoderState {
 
   void write(std::byte* words) noexcept {
     write_words(all_numbers(), words, words_, s_.coded,
-                [this](std::uint32_t group, std::uint32_t c, LaneTable* of) SPECKV_AVX2 {
+                [this](std::uint32_t group, std::uint32_t c, LaneTable* of) SPECKV_256 {
                   for (std::uint32_t k = 0; k < classes_[group]; ++k) {
                     const std::uint32_t v = class_[group][k];
                     of[k] = {of_table_[table_[c]][v], load(lanes_of_[group][v])};
@@ -261,8 +267,8 @@ class Loops : public hxp::EncoderState {
     alignas(32) std::uint8_t places[32];
   };
   template <auto bytes>
-  SPECKV_AVX2_INLINE static __m256i look(const ClassTables& table, const Look& by,
-                                         const std::int16_t* numbers) {
+  SPECKV_256_INLINE static __m256i look(const ClassTables& table, const Look& by,
+                                        const std::int16_t* numbers) {
     const Costs &low = *table[by.low], &high = *table[by.high];
     return _mm256_and_si256(load(by.places), hx256::look_up(low.*bytes, high.*bytes,
                                                             symbols(low, high, numbers)));
@@ -293,7 +299,7 @@ class Loops : public hxp::EncoderState {
     }
   }
 
-  SPECKV_AVX2 void turn_offsets() noexcept {
+  SPECKV_256 void turn_offsets() noexcept {
     for (std::uint32_t first = 0; first < shape_.tokens; first += 8) {
       for (std::uint32_t c = 0; c < shape_.channels; c += 8) {
         __m256i x[8];
@@ -311,8 +317,8 @@ class Loops : public hxp::EncoderState {
   }
 
   // size: of each class the sum of magnitudes.
-  SPECKV_AVX2_INLINE void quantise(std::uint32_t c, std::uint32_t* size) {
-    const auto inverses = [&](std::int32_t first) SPECKV_AVX2 {
+  SPECKV_256_INLINE void quantise_one(std::uint32_t c, std::uint32_t* size) {
+    const auto inverses = [&](std::int32_t first) SPECKV_256 {
       const __m256i gain = _mm256_add_epi32(_mm256_set1_epi32(first),
                                             _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
       return inverse_of(_mm256_sub_epi32(
@@ -326,11 +332,11 @@ class Loops : public hxp::EncoderState {
       const __m256d offset = _mm256_set1_pd(mean_[c]);
       mean = {steps_of_both(offset, offset, low), steps_of_both(offset, offset, high)};
     }
-    const auto number = [&](std::size_t i, std::uint32_t place) SPECKV_AVX2 {
+    const auto number = [&](std::size_t i, std::uint32_t place) SPECKV_256 {
       const __m256i gains = load(gain_at_ + place);
       const __m256 by = _mm256_castsi256_ps(inverse.at(gains));
-      const __m256i n =
-          avx2::whole<F>(load16(reinterpret_cast<const std::byte*>(s_.bits + i)), by);
+      const __m256i n = vector256::whole<F>(
+          load16(reinterpret_cast<const std::byte*>(s_.bits + i)), by);
       const __m256i less =
           shape_.keys ? steps_of_both(whole(s_.turned + i), whole(s_.turned + i + 4), by)
                       : mean.at(gains);
@@ -360,18 +366,20 @@ class Loops : public hxp::EncoderState {
     for (std::uint32_t v = 0; v < kClasses; ++v)
       size[v] = static_cast<std::uint32_t>(sum_of_eighths(sum[v]));
   }
-  SPECKV_AVX2_INLINE static __m256i steps_of_both(__m256d low, __m256d high,
-                                                  __m256 inverse) {
+  SPECKV_256_INLINE static __m256i steps_of_both(__m256d low, __m256d high,
+                                                 __m256 inverse) {
     return both(steps_of(low, _mm256_cvtps_pd(_mm256_castps256_ps128(inverse))),
                 steps_of(high, _mm256_cvtps_pd(_mm256_extractf128_ps(inverse, 1))));
   }
 
   // The cheapest of five tables around that of the mean sizes. Returns its bits.
-  SPECKV_AVX2_INLINE std::uint32_t choose_table(std::uint32_t c,
-                                                const std::uint32_t* size) {
+  SPECKV_256_INLINE std::uint32_t choose_table(std::uint32_t c,
+                                               const std::uint32_t* size) {
     const std::int32_t middle =
-        hxp::middle_table(offset_, [&](std::uint32_t v) SPECKV_AVX2 {
-          return size[v] == 0 ? 0 : log2_of(size[v]) - tokens_log_[v] + hxp::kMeanToTable;
+        hxp::middle_table(offset_, [&](std::uint32_t v) SPECKV_256 {
+          return size[v] == 0
+                     ? 0
+                     : log_scale::log2_of(size[v]) - tokens_log_[v] + hxp::kMeanToTable;
         });
     constexpr std::uint32_t kTried = 5;
     std::uint32_t table[kTried];

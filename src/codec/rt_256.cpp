@@ -1,21 +1,21 @@
-// rt with AVX2: decoding 32 channels at a time; encoding by the definition's own code,
-// which the compiler turns into vectors.
-#include "codec/avx2.hpp"
+// rt with vectors of 256 bits: decoding 32 channels at a time; encoding by the
+// definition's own code, which the compiler turns into vectors.
+#include "codec/vector256.hpp"
 
-#if defined(__x86_64__)
+#if defined(SPECKV_256)
 
 #include <cstring>
 
-#define SPECKV_RT_TARGET __attribute__((target("avx2")))
+#define SPECKV_RT_TARGET SPECKV_256
 #include "codec/rt_loops.hpp"
 
 namespace speckv {
 namespace {
 
-using namespace avx2;
+using namespace vector256;
 
 // 255 in the bytes whose bit is set.
-SPECKV_AVX2_INLINE __m256i spread(std::uint32_t bits) {
+SPECKV_256_INLINE __m256i spread(std::uint32_t bits) {
   const __m256i from =
       _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
   const __m256i of = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201));
@@ -27,8 +27,8 @@ SPECKV_AVX2_INLINE __m256i spread(std::uint32_t bits) {
 // The levels of 32 channels, 16 a register. index: bits of the level's number, from the
 // lowest.
 template <std::uint32_t rate>
-SPECKV_AVX2_INLINE void look_up(const std::uint32_t (&index)[rate + 1], __m256i low,
-                                __m256i high, __m256i* to) {
+SPECKV_256_INLINE void look_up(const std::uint32_t (&index)[rate + 1], __m256i low,
+                               __m256i high, __m256i* to) {
   __m256i at = _mm256_setzero_si256();
   constexpr std::uint32_t kFew = std::min(rate + 1, 4U);
 #pragma GCC unroll 4
@@ -45,9 +45,9 @@ SPECKV_AVX2_INLINE void look_up(const std::uint32_t (&index)[rate + 1], __m256i 
 
 // Of 64 channels.
 template <std::uint32_t rate>
-SPECKV_AVX2_INLINE void levels(const std::byte* row, std::uint32_t plane,
-                               std::uint64_t& before, __m256i low, __m256i high,
-                               __m256i* to) {
+SPECKV_256_INLINE void levels(const std::byte* row, std::uint32_t plane,
+                              std::uint64_t& before, __m256i low, __m256i high,
+                              __m256i* to) {
   std::uint64_t bits[rate + 1];
   const auto now = load_le<std::uint64_t>(row);
   bits[0] = now << 2 | before >> 62;
@@ -68,7 +68,7 @@ SPECKV_AVX2_INLINE void levels(const std::byte* row, std::uint32_t plane,
 
 // One stage within registers: lane i with lane i + distance.
 template <int distance>
-SPECKV_AVX2_INLINE __m256i butterfly(__m256i x) {
+SPECKV_256_INLINE __m256i butterfly(__m256i x) {
   constexpr long long kMinus = -1;  // four lanes
   constexpr long long kPairs = static_cast<long long>(0xFFFFFFFF00010001);
   constexpr long long kSingles = static_cast<long long>(0xFFFF0001FFFF0001);
@@ -85,7 +85,7 @@ SPECKV_AVX2_INLINE __m256i butterfly(__m256i x) {
     partner = _mm256_shuffle_epi32(x, 0xB1);
     sign = _mm256_set1_epi64x(kPairs);
   } else {
-    partner = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(x, 0xB1), 0xB1);
+    partner = beside(x);
     sign = _mm256_set1_epi64x(kSingles);
   }
   return _mm256_add_epi16(partner, _mm256_sign_epi16(x, sign));
@@ -93,7 +93,7 @@ SPECKV_AVX2_INLINE __m256i butterfly(__m256i x) {
 
 // The transform of 16 * count values.
 template <std::uint32_t count>
-SPECKV_AVX2_INLINE void transform(__m256i* x) {
+SPECKV_256_INLINE void transform(__m256i* x) {
 #pragma GCC unroll 4
   for (std::uint32_t half = 1; half < count; half *= 2) {
 #pragma GCC unroll 16
@@ -117,7 +117,7 @@ struct Unit {
 };
 
 template <class F>
-SPECKV_AVX2_INLINE void finish(__m256i steps, __m256 low, __m256 high, std::byte* to) {
+SPECKV_256_INLINE void finish(__m256i steps, __m256 low, __m256 high, std::byte* to) {
   const __m256i most = _mm256_set1_epi16(RtShape::kMaxSteps);
   steps = _mm256_min_epi16(steps, most);
   steps = _mm256_max_epi16(steps, _mm256_sub_epi16(_mm256_setzero_si256(), most));
@@ -131,12 +131,12 @@ SPECKV_AVX2_INLINE void finish(__m256i steps, __m256 low, __m256 high, std::byte
 
 // A row of blocks of 16 * count channels.
 template <class F, std::uint32_t rate, std::uint32_t count>
-SPECKV_AVX2 void decode_rows(const RtShape& shape, const Unit& known, std::int32_t scale,
-                             const std::byte* unit, std::byte* plain) noexcept {
+SPECKV_256 void decode_rows(const RtShape& shape, const Unit& known, std::int32_t scale,
+                            const std::byte* unit, std::byte* plain) noexcept {
   alignas(32) std::int8_t bytes[32] = {};
   for (std::size_t i = 0; i < 2U << rate; ++i)
     bytes[i] = static_cast<std::int8_t>(rt::Levels<rate>::kLevel[i]);
-  const auto table = [&](std::size_t half) SPECKV_AVX2 {
+  const auto table = [&](std::size_t half) SPECKV_256 {
     return _mm256_broadcastsi128_si256(
         _mm_load_si128(reinterpret_cast<const __m128i*>(bytes + 16 * half)));
   };
@@ -209,7 +209,7 @@ constexpr RtLoops kLoops{{encode<F, 2>, encode<F, 3>, encode<F, 4>},
 }  // namespace
 
 namespace codec_detail {
-const RtLoops kRtAvx2F16 = kLoops<number::F16>, kRtAvx2Bf16 = kLoops<number::Bf16>;
+const RtLoops kRt256F16 = kLoops<number::F16>, kRt256Bf16 = kLoops<number::Bf16>;
 }  // namespace codec_detail
 
 }  // namespace speckv

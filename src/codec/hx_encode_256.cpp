@@ -1,8 +1,8 @@
-// Encoding an hx unit with AVX2: the loops of hx_encoder.hpp, 16 tokens a register, 32 of
-// their symbols.
-#include "codec/hx_words_avx2.hpp"
+// Encoding an hx unit with vectors of 256 bits: the loops of hx_encoder.hpp, 16 tokens a
+// register, 32 of their symbols.
+#include "codec/hx_words_256.hpp"
 
-#if defined(__x86_64__)
+#if defined(SPECKV_256)
 
 #include "codec/hx_encoder.hpp"
 
@@ -22,7 +22,7 @@ class Loops : public hx::EncoderState {
                        [this](std::uint32_t t) { return plain_ + t * shape_.stride; });
   }
 
-  SPECKV_AVX2 void sum_up() noexcept {
+  SPECKV_256 void sum_up() noexcept {
     const __m256 scale = _mm256_set1_ps(fixed_scale(sums_.exponent));
     const __m256i none = _mm256_setzero_si256();
     __m256i most_of[HxShape::kMostTokens / 8], even_of[HxShape::kMostTokens / 8],
@@ -59,13 +59,13 @@ class Loops : public hx::EncoderState {
       sums_.energy[t] = t % 2 == 0 ? even[t % 8 / 2] : odd[t % 8 / 2];
     }
   }
-  SPECKV_AVX2_INLINE static void store(void* to, __m256i x) {
+  SPECKV_256_INLINE static void store(void* to, __m256i x) {
     _mm256_store_si256(static_cast<__m256i*>(to), x);
   }
 
   // Means in steps, rounded half up: rt::mean_steps64() in binary64, where all but the
   // quotient is exact, and the quotient too far from a whole number to become one.
-  SPECKV_AVX2 void find_means() noexcept {
+  SPECKV_256 void find_means() noexcept {
     const number::Scaled step = log_scale::power64(log_);
     const int down = std::clamp(step.exponent - sums_.exponent, -40, 24);
     const __m256d twice = _mm256_set1_pd(
@@ -85,36 +85,38 @@ class Loops : public hx::EncoderState {
     wide_ = _mm_movemask_epi8(wide) != 0;
   }
 
-  SPECKV_AVX2 void quantise(const float* inverse, std::uint32_t* size) noexcept {
-    for (std::uint32_t c = 0; c < shape_.channels; ++c) {
-      const __m256i mean = _mm256_set1_epi16(mean_[c]);
-      __m256i sum = _mm256_setzero_si256();
-      for (std::uint32_t t = 0; t < columns_; t += kLanes) {
-        const std::uint32_t at = c * columns_ + t;
-        const auto* const from = reinterpret_cast<const std::byte*>(bits_ + at);
-        const __m256i n =
-            words(whole<F>(load16(from), _mm256_load_ps(inverse + t)),
-                  whole<F>(load16(from + 16), _mm256_load_ps(inverse + t + 8)));
-        const __m256i known =
-            _mm256_load_si256(reinterpret_cast<const __m256i*>(known_ + t));
-        const __m256i x = _mm256_and_si256(known, _mm256_sub_epi16(n, mean));
-        store(x_ + at, x);
-        sum = _mm256_add_epi32(
-            sum, _mm256_madd_epi16(_mm256_abs_epi16(x), _mm256_set1_epi16(1)));
-      }
-      size[c] = static_cast<std::uint32_t>(sum_of_eighths(sum));
-    }
+  SPECKV_256 void quantise(const float* inverse) noexcept {
+    for (std::uint32_t c = 0; c < shape_.channels; ++c)
+      (void)quantise_one(c, inverse);
   }
-
-  SPECKV_AVX2 std::uint64_t choose_tables(const std::uint32_t* size) noexcept {
+  SPECKV_256 std::uint64_t price(const float* inverse) noexcept {
     std::uint64_t cost = 0;
     for (std::uint32_t c = 0; c < shape_.channels && !is_over(cost); ++c)
-      cost += choose_table(c, size[c]);
+      cost += choose_table(c, quantise_one(c, inverse));
     return cost;
   }
+  // Returns the sum of magnitudes.
+  SPECKV_256_INLINE std::uint32_t quantise_one(std::uint32_t c, const float* inverse) {
+    const __m256i mean = _mm256_set1_epi16(mean_[c]);
+    __m256i sum = _mm256_setzero_si256();
+    for (std::uint32_t t = 0; t < columns_; t += kLanes) {
+      const std::uint32_t at = c * columns_ + t;
+      const auto* const from = reinterpret_cast<const std::byte*>(bits_ + at);
+      const __m256i n =
+          words(whole<F>(load16(from), _mm256_load_ps(inverse + t)),
+                whole<F>(load16(from + 16), _mm256_load_ps(inverse + t + 8)));
+      const __m256i known =
+          _mm256_load_si256(reinterpret_cast<const __m256i*>(known_ + t));
+      const __m256i x = _mm256_and_si256(known, _mm256_sub_epi16(n, mean));
+      store(x_ + at, x);
+      sum = _mm256_add_epi32(
+          sum, _mm256_madd_epi16(_mm256_abs_epi16(x), _mm256_set1_epi16(1)));
+    }
+    return static_cast<std::uint32_t>(sum_of_eighths(sum));
+  }
   // The cheapest of three tables around that of the mean size. Returns its bits.
-  SPECKV_AVX2_INLINE std::uint32_t choose_table(std::uint32_t c, std::uint32_t size) {
-    const std::int32_t middle = middle_table(size, log2_of(std::max(size, 1U)));
+  SPECKV_256_INLINE std::uint32_t choose_table(std::uint32_t c, std::uint32_t size) {
+    const std::int32_t middle = middle_table(size);
     std::uint32_t table[3];
     __m256i sum[3];
 #pragma GCC unroll 3
@@ -147,7 +149,7 @@ class Loops : public hx::EncoderState {
     return best / 16;
   }
 
-  SPECKV_AVX2 void find_lengths(std::uint16_t* lengths) const noexcept {
+  SPECKV_256 void find_lengths(std::uint16_t* lengths) const noexcept {
     for (std::uint32_t t = 0; t < columns_; t += 32) {
       __m256i low = _mm256_setzero_si256(), high = low;
       for (std::uint32_t c = 0; c < shape_.channels; ++c) {
@@ -165,7 +167,7 @@ class Loops : public hx::EncoderState {
 
   void write(std::byte* words) noexcept {
     write_words(numbers(), words, words_, coded_,
-                [this](std::uint32_t group, std::uint32_t c, LaneTable* of) SPECKV_AVX2 {
+                [this](std::uint32_t group, std::uint32_t c, LaneTable* of) SPECKV_256 {
                   const auto* const lanes =
                       reinterpret_cast<const __m256i*>(known_ + group * kLanes);
                   of[0] = {&costs_[table_[c]], _mm256_load_si256(lanes)};

@@ -1,9 +1,9 @@
-// Decoding hx with AVX2.
-#include "codec/hx_stream_avx2.hpp"
+// Decoding hx with vectors of 256 bits.
+#include "codec/hx_stream_256.hpp"
 
-#if defined(__x86_64__)
+#if defined(SPECKV_256)
 
-#include "codec/hx_encode_avx2.hpp"
+#include "codec/hx_encode_256.hpp"
 
 namespace speckv {
 namespace {
@@ -14,9 +14,8 @@ using Reader = hx::Reader<Stream>;
 
 // The next number of each lane plus the channel's mean, within kMostSteps. `offset`: the
 // mean less the table's bias.
-SPECKV_AVX2_INLINE Lanes next_within(const Decoding& by, std::uint32_t table,
-                                     const Lanes& lanes, std::int32_t offset,
-                                     Stream& in) {
+SPECKV_256_INLINE Lanes next_within(const Decoding& by, std::uint32_t table,
+                                    const Lanes& lanes, std::int32_t offset, Stream& in) {
   const Codes& codes = by.codes[table];
   const Lanes raw = all_lanes(codes.raw);
   refill(by, all_lanes(codes.most), lanes, in);
@@ -34,7 +33,7 @@ SPECKV_AVX2_INLINE Lanes next_within(const Decoding& by, std::uint32_t table,
 }
 
 template <class F, std::uint32_t units>
-SPECKV_AVX2 bool decode_side_by_side(const HxShape& shape, Reader* readers) noexcept {
+SPECKV_256 bool decode_side_by_side(const HxShape& shape, Reader* readers) noexcept {
   alignas(32) std::uint16_t values[units][kStep][kLanes];
   const Decoding& by = decoding();
   for (std::uint32_t u = 0; u < units; ++u)
@@ -108,8 +107,8 @@ bool decode(const HxShape& shape, std::span<const HxUnit> units, bool stream) no
 }  // namespace
 
 namespace codec_detail {
-const HxLoops kHxAvx2F16{hx256::encode<number::F16>, decode<number::F16>};
-const HxLoops kHxAvx2Bf16{hx256::encode<number::Bf16>, decode<number::Bf16>};
+const HxLoops kHx256F16{hx256::encode<number::F16>, decode<number::F16>};
+const HxLoops kHx256Bf16{hx256::encode<number::Bf16>, decode<number::Bf16>};
 }  // namespace codec_detail
 
 }  // namespace speckv

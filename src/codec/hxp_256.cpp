@@ -1,10 +1,10 @@
-// Decoding hxp with AVX2: numbers as of hx, a token a lane; means and steps by rows,
-// whose channels lie side by side.
-#include "codec/hx_stream_avx2.hpp"
+// Decoding hxp with vectors of 256 bits: numbers as of hx, a token a lane; means and
+// steps by rows, whose channels lie side by side.
+#include "codec/hx_stream_256.hpp"
 
-#if defined(__x86_64__)
+#if defined(SPECKV_256)
 
-#include "codec/hxp_avx2.hpp"
+#include "codec/hxp_256.hpp"
 #include "codec/hxp_reader.hpp"
 
 namespace speckv {
@@ -17,9 +17,9 @@ constexpr std::uint32_t kClasses = HxpShape::kClasses;
 
 // What hxp::open() and begin() compute by vectors.
 struct Rows {
-  SPECKV_AVX2 static void steps(std::int32_t log, const std::int32_t* by,
-                                std::uint32_t channels, float* step,
-                                float* inverse) noexcept {
+  SPECKV_256 static void steps(std::int32_t log, const std::int32_t* by,
+                               std::uint32_t channels, float* step,
+                               float* inverse) noexcept {
     for (std::uint32_t c = 0; c < channels; c += 8) {
       const __m256i at =
           _mm256_add_epi32(_mm256_set1_epi32(log),
@@ -28,15 +28,15 @@ struct Rows {
       _mm256_storeu_ps(inverse + c, inverse_of(at));
     }
   }
-  SPECKV_AVX2 static void means(const std::int32_t* offset, std::uint32_t channels,
-                                const float* inverse, std::int16_t* mean) noexcept {
+  SPECKV_256 static void means(const std::int32_t* offset, std::uint32_t channels,
+                               const float* inverse, std::int16_t* mean) noexcept {
     for (std::uint32_t c = 0; c < channels; c += 4)
       store(mean + c, steps_of(whole(offset + c), wide(inverse + c)));
   }
   // hxp::Offsets::at(), of the first `pairs` and as many more.
-  SPECKV_AVX2 static void turned_means(const Waves& waves, std::uint32_t token,
-                                       const std::int32_t* offset, const float* inverse,
-                                       std::int16_t* mean) noexcept {
+  SPECKV_256 static void turned_means(const Waves& waves, std::uint32_t token,
+                                      const std::int32_t* offset, const float* inverse,
+                                      std::int16_t* mean) noexcept {
     const std::uint32_t pairs = waves.pairs;
     for (std::uint32_t i = 0; i < pairs; i += 4) {
       const Turned both = turned(offset, waves, token, i);
@@ -44,21 +44,21 @@ struct Rows {
       store(mean + pairs + i, steps_of(both.high, wide(inverse + pairs + i)));
     }
   }
-  SPECKV_AVX2_INLINE static void store(std::int16_t* to, __m128i x) {
+  SPECKV_256_INLINE static void store(std::int16_t* to, __m128i x) {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packs_epi32(x, x));
   }
 };
 
 using Reader = hxp::Reader<Stream>;
 
-SPECKV_AVX2_INLINE Lanes lanes_of(std::uint32_t mask) {
+SPECKV_256_INLINE Lanes lanes_of(std::uint32_t mask) {
   const __m256i all = _mm256_set1_epi32(static_cast<std::int32_t>(mask));
   const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   const __m256i upper = _mm256_slli_epi32(bit, 8);
   return {{_mm256_cmpeq_epi32(_mm256_and_si256(all, bit), bit),
            _mm256_cmpeq_epi32(_mm256_and_si256(all, upper), upper)}};
 }
-SPECKV_AVX2_INLINE void choose(const Lanes& lanes, const Lanes& from, Lanes& to) {
+SPECKV_256_INLINE void choose(const Lanes& lanes, const Lanes& from, Lanes& to) {
   for (std::size_t h = 0; h < 2; ++h)
     to.half[h] =
         _mm256_or_si256(to.half[h], _mm256_and_si256(lanes.half[h], from.half[h]));
@@ -66,8 +66,8 @@ SPECKV_AVX2_INLINE void choose(const Lanes& lanes, const Lanes& from, Lanes& to)
 
 // A number of each lane. `alike`: all have the same class.
 template <bool alike>
-SPECKV_AVX2_INLINE Lanes read(const Decoding& by, std::uint32_t c, const Lanes& lanes,
-                              Reader& reader) {
+SPECKV_256_INLINE Lanes read(const Decoding& by, std::uint32_t c, const Lanes& lanes,
+                             Reader& reader) {
   const auto codes_of = [&](std::uint32_t v) -> const Codes& {
     return by.codes[hxp::table_for(reader.table[c], reader.head.offset[v])];
   };
@@ -102,8 +102,8 @@ SPECKV_AVX2_INLINE Lanes read(const Decoding& by, std::uint32_t c, const Lanes& 
 }
 
 template <class F>
-SPECKV_AVX2_INLINE void finish(__m128i x, const std::int16_t* mean, const float* step,
-                               std::byte* to) {
+SPECKV_256_INLINE void finish(__m128i x, const std::int16_t* mean, const float* step,
+                              std::byte* to) {
   x = _mm_adds_epi16(x, load16(reinterpret_cast<const std::byte*>(mean)));
   x = _mm_min_epi16(x, _mm_set1_epi16(HxShape::kMostSteps));
   x = _mm_max_epi16(x, _mm_set1_epi16(-HxShape::kMostSteps));
@@ -113,8 +113,8 @@ SPECKV_AVX2_INLINE void finish(__m128i x, const std::int16_t* mean, const float*
 
 // The next tokens of each unit. False: a unit has no more.
 template <class F, bool alike, std::uint32_t units>
-SPECKV_AVX2 bool decode_tokens(const HxpShape& shape, Reader* readers,
-                               std::uint32_t first, std::uint32_t tokens) noexcept {
+SPECKV_256 bool decode_tokens(const HxpShape& shape, Reader* readers, std::uint32_t first,
+                              std::uint32_t tokens) noexcept {
   alignas(32) std::uint16_t numbers[units][kStep][kLanes];
   const Decoding& by = decoding();
   const Lanes lanes = first_lanes(tokens);
@@ -131,7 +131,7 @@ SPECKV_AVX2 bool decode_tokens(const HxpShape& shape, Reader* readers,
     for (std::uint32_t u = 0; u < units; ++u) {
       const Reader& reader = readers[u];
       if (!hx::is_within(reader)) return false;
-      const auto write = [&](std::uint32_t i, std::uint32_t k, __m128i x) SPECKV_AVX2 {
+      const auto write = [&](std::uint32_t i, std::uint32_t k, __m128i x) SPECKV_256 {
         if (i >= tokens) return;
         const std::uint32_t t = reader.order[first + i], gain = reader.head.gain[t];
         const std::int16_t* const mean =
@@ -194,8 +194,8 @@ bool decode(const HxpShape& shape, const HxpBlock& block, std::span<const HxpUni
 }  // namespace
 
 namespace codec_detail {
-const HxpLoops kHxpAvx2F16{hxp256::encode<number::F16>, decode<number::F16>};
-const HxpLoops kHxpAvx2Bf16{hxp256::encode<number::Bf16>, decode<number::Bf16>};
+const HxpLoops kHxp256F16{hxp256::encode<number::F16>, decode<number::F16>};
+const HxpLoops kHxp256Bf16{hxp256::encode<number::Bf16>, decode<number::Bf16>};
 }  // namespace codec_detail
 
 }  // namespace speckv

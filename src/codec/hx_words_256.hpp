@@ -1,10 +1,10 @@
-// codec/hx_words_avx2.hpp -- writing the words of hx and hxp with AVX2, from the last to
-// the first (internal).
+// codec/hx_words_256.hpp -- writing the words of hx and hxp with vectors of 256 bits,
+// from the last to the first (internal).
 #pragma once
 
-#include "codec/hx_encode_avx2.hpp"
+#include "codec/hx_encode_256.hpp"
 
-#if defined(__x86_64__)
+#if defined(SPECKV_256)
 
 #include <bit>
 #include <cstring>
@@ -22,18 +22,18 @@ struct LaneTable {
 };
 
 // Sixteen words that are 0 or -1, by bits.
-SPECKV_AVX2_INLINE __m256i word_lanes(std::uint32_t mask) {
+SPECKV_256_INLINE __m256i word_lanes(std::uint32_t mask) {
   const __m256i bit = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048,
                                         4096, 8192, 16384, static_cast<short>(0x8000));
   return _mm256_cmpeq_epi16(
       _mm256_and_si256(_mm256_set1_epi16(static_cast<short>(mask)), bit), bit);
 }
-SPECKV_AVX2_INLINE std::uint32_t bits_of(__m256i word_lanes) {
+SPECKV_256_INLINE std::uint32_t bits_of(__m256i word_lanes) {
   return static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(
       _mm256_castsi256_si128(word_lanes), _mm256_extracti128_si256(word_lanes, 1))));
 }
 // What a table of 32 bytes says of 16 symbols.
-SPECKV_AVX2_INLINE __m128i look_up(const std::uint8_t* table, __m128i symbol) {
+SPECKV_256_INLINE __m128i look_up(const std::uint8_t* table, __m128i symbol) {
   const auto* const at = reinterpret_cast<const __m128i*>(table);
   return _mm_blendv_epi8(_mm_shuffle_epi8(_mm_load_si128(at), symbol),
                          _mm_shuffle_epi8(_mm_load_si128(at + 1), symbol),
@@ -43,8 +43,8 @@ SPECKV_AVX2_INLINE __m128i look_up(const std::uint8_t* table, __m128i symbol) {
 // Codes every number, and writes the escapes. left: what each lane has left over.
 // tables(group, channel, LaneTable*) says how many tables the lanes have, up to four.
 template <class Tables>
-SPECKV_AVX2 void code_numbers(const Numbers& n, std::byte* escape, CodedNumbers& coded,
-                              __m256i* left, const Tables& tables) noexcept {
+SPECKV_256 void code_numbers(const Numbers& n, std::byte* escape, CodedNumbers& coded,
+                             __m256i* left, const Tables& tables) noexcept {
   __m256i count = _mm256_setzero_si256();
   std::uint32_t step = 0;
   for (std::uint32_t first = 0; first < n.places; first += kLanes) {
@@ -109,8 +109,8 @@ inline const Ends& ends() noexcept {
 // what a decoder has too much. `words`: how many there are. REQUIRES: 16 bytes of the
 // unit before the first.
 template <class Tables>
-SPECKV_AVX2 void write_words(const Numbers& n, std::byte* first, std::uint64_t words,
-                             CodedNumbers& coded, const Tables& tables) noexcept {
+SPECKV_256 void write_words(const Numbers& n, std::byte* first, std::uint64_t words,
+                            CodedNumbers& coded, const Tables& tables) noexcept {
   const Ends& by = ends();
   std::byte* word = first + 2 * words;
   __m256i count[2];

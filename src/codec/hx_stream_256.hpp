@@ -1,10 +1,10 @@
-// codec/hx_stream_avx2.hpp -- reading the words of hx and hxp with AVX2: sixteen lanes in
-// two registers (internal).
+// codec/hx_stream_256.hpp -- reading the words of hx and hxp with vectors of 256 bits:
+// sixteen lanes in two vectors (internal).
 #pragma once
 
-#include "codec/avx2.hpp"
+#include "codec/vector256.hpp"
 
-#if defined(__x86_64__)
+#if defined(SPECKV_256)
 
 #include <array>
 #include <bit>
@@ -14,26 +14,26 @@
 
 namespace speckv::hx256 {
 
-using namespace avx2;
+using namespace vector256;
 using hx::kStep;
 
 // Sixteen numbers of 32 bits, or as many masks.
 struct Lanes {
   __m256i half[2];
 };
-SPECKV_AVX2_INLINE Lanes all_lanes(std::int32_t x) {
+SPECKV_256_INLINE Lanes all_lanes(std::int32_t x) {
   return {{_mm256_set1_epi32(x), _mm256_set1_epi32(x)}};
 }
-SPECKV_AVX2_INLINE Lanes load_lanes(const std::int32_t* from) {
+SPECKV_256_INLINE Lanes load_lanes(const std::int32_t* from) {
   const auto* const at = reinterpret_cast<const __m256i*>(from);
   return {{_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)}};
 }
-SPECKV_AVX2_INLINE void store_lanes(std::int32_t* to, const Lanes& x) {
+SPECKV_256_INLINE void store_lanes(std::int32_t* to, const Lanes& x) {
   auto* const at = reinterpret_cast<__m256i*>(to);
   _mm256_storeu_si256(at, x.half[0]);
   _mm256_storeu_si256(at + 1, x.half[1]);
 }
-SPECKV_AVX2_INLINE std::uint32_t mask_of(__m256i x) {
+SPECKV_256_INLINE std::uint32_t mask_of(__m256i x) {
   return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(x)));
 }
 
@@ -77,7 +77,7 @@ struct Stream {
 };
 
 // What the table says of each lane's next bits.
-SPECKV_AVX2_INLINE Lanes entries_of(const Codes& codes, const Lanes& held) {
+SPECKV_256_INLINE Lanes entries_of(const Codes& codes, const Lanes& held) {
   const __m256i window = _mm256_set1_epi32(hx::Table::kWindow - 1);
   const __m256i words = _mm256_packs_epi32(_mm256_and_si256(held.half[0], window),
                                            _mm256_and_si256(held.half[1], window));
@@ -104,8 +104,8 @@ SPECKV_AVX2_INLINE Lanes entries_of(const Codes& codes, const Lanes& held) {
 }
 
 // Lanes with fewer bits than the longest code take a word each.
-SPECKV_AVX2_INLINE void refill(const Decoding& by, const Lanes& most, const Lanes& lanes,
-                               Stream& in) {
+SPECKV_256_INLINE void refill(const Decoding& by, const Lanes& most, const Lanes& lanes,
+                              Stream& in) {
 #pragma GCC unroll 2
   for (std::size_t h = 0; h < 2; ++h) {
     const __m256i pull = _mm256_and_si256(
@@ -126,8 +126,8 @@ SPECKV_AVX2_INLINE void refill(const Decoding& by, const Lanes& most, const Lane
 
 // Takes a code off each lane. Returns the numbers plus their `offset` (which takes the
 // table's bias off, too), and of which lanes they are escapes.
-SPECKV_AVX2_INLINE Lanes take(const Lanes& entry, const Lanes& raw, const Lanes& lanes,
-                              const Lanes& offset, Stream& in, std::uint32_t& escaped) {
+SPECKV_256_INLINE Lanes take(const Lanes& entry, const Lanes& raw, const Lanes& lanes,
+                             const Lanes& offset, Stream& in, std::uint32_t& escaped) {
   Lanes x;
   escaped = 0;
 #pragma GCC unroll 2
@@ -150,8 +150,8 @@ SPECKV_AVX2_INLINE Lanes take(const Lanes& entry, const Lanes& raw, const Lanes&
 }
 
 // Puts the escapes of those lanes in their place, plus `offset`.
-SPECKV_AVX2_INLINE void take_escapes(std::uint32_t escaped, std::int32_t offset, Lanes& x,
-                                     Stream& in) {
+SPECKV_256_INLINE void take_escapes(std::uint32_t escaped, std::int32_t offset, Lanes& x,
+                                    Stream& in) {
   std::int32_t all[kLanes];
   store_lanes(all, x);
   for (; escaped != 0; escaped &= escaped - 1, in.escape += 2)
@@ -161,7 +161,7 @@ SPECKV_AVX2_INLINE void take_escapes(std::uint32_t escaped, std::int32_t offset,
 
 // values: eight channels, [channel][lane]. rows: two lanes each, i and 8 + i, of the
 // eight channels.
-SPECKV_AVX2_INLINE void turn_rows(const std::uint16_t (*values)[kLanes], __m256i* rows) {
+SPECKV_256_INLINE void turn_rows(const std::uint16_t (*values)[kLanes], __m256i* rows) {
   __m256i x[8];
 #pragma GCC unroll 8
   for (std::size_t k = 0; k < 8; ++k)
@@ -170,7 +170,7 @@ SPECKV_AVX2_INLINE void turn_rows(const std::uint16_t (*values)[kLanes], __m256i
 }
 
 // Lanes that have a token.
-SPECKV_AVX2_INLINE Lanes first_lanes(std::uint32_t tokens) {
+SPECKV_256_INLINE Lanes first_lanes(std::uint32_t tokens) {
   const __m256i count = _mm256_set1_epi32(static_cast<std::int32_t>(tokens));
   return {{_mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
            _mm256_cmpgt_epi32(count, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15))}};
