@@ -13,25 +13,56 @@ namespace {
 
 using namespace avx512;
 
+// Registers in which bits of bytes change places (GFNI), and bytes their own (VBMI).
+#define SPECKV_GFNI \
+  __attribute__((   \
+      target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,gfni,f16c,sse4.1")))
+#define SPECKV_GFNI_INLINE SPECKV_GFNI __attribute__((always_inline)) inline
+
+bool is_usable() noexcept {
+  static const bool usable =
+      __builtin_cpu_supports("avx512vbmi") != 0 && __builtin_cpu_supports("gfni") != 0;
+  return usable;
+}
+
 constexpr std::uint32_t kWord = 64;  // channels of a word of bits
 
-// Where levels stand before transform(), of 64 channels in two registers: channel bits 0
-// to 5 in the bits of a place (register, word 4 to 0) 1, 2, register, 0, 3, 4.
-struct Order {
-  alignas(64) std::uint16_t channel[2][32];
-};
-constexpr Order order() noexcept {
-  Order made{};
-  for (unsigned r = 0; r < 2; ++r) {
-    for (unsigned w = 0; w < 32; ++w) {
-      const auto bit = [w](unsigned i) { return w >> i & 1; };
-      made.channel[r][w] = static_cast<std::uint16_t>(
-          bit(1) | bit(2) << 1 | r << 2 | bit(0) << 3 | bit(3) << 4 | bit(4) << 5);
+// Levels of 64 channels come in two registers of words. Of their places (register, word 4
+// to 0) transform() wants channel bits 4, 5, 3, 1, 0, 2; and it leaves bits 5, 3, 2, 1,
+// 0, 4: two words that share 32 bits are sixteen channels apart.
+constexpr std::uint32_t channel_of_place(std::uint32_t place) noexcept {
+  const auto bit = [place](unsigned i) { return place >> i & 1; };
+  return bit(1) | bit(2) << 1 | bit(0) << 2 | bit(3) << 3 | bit(5) << 4 | bit(4) << 5;
+}
+constexpr std::uint32_t place_of_channel(std::uint32_t channel) noexcept {
+  return (channel & ~31U) | (channel & 15) << 1 | (channel >> 4 & 1);
+}
+
+// Eight channels' numbers of levels come of a matrix of bits, whose rows, from the last
+// byte down, are the bytes of z0, z1 and the other planes: which bytes of the words that
+// follow each other; and which column a place wants.
+struct Matrices {
+  alignas(64) std::uint8_t byte[64] = {}, column[64] = {};
+  constexpr Matrices() {
+    for (std::uint32_t place = 0; place < 64; ++place) {
+      const std::uint32_t row = 7 - place % 8;
+      byte[place] = static_cast<std::uint8_t>(8 * row + channel_of_place(place) / 8);
+      column[place] = static_cast<std::uint8_t>(1U << channel_of_place(place) % 8);
     }
   }
-  return made;
-}
-inline constexpr Order kOrder = order();
+};
+inline constexpr Matrices kMatrices;
+
+// By half words: whose sign is turned, in the order that transform() leaves.
+struct Turned {
+  __mmask32 words[8] = {};
+  constexpr Turned() {
+    for (std::uint32_t c = 0; c < 256; ++c) {
+      if (rt::turns(c)) words[c / 32] |= 1U << place_of_channel(c % 32);
+    }
+  }
+};
+inline constexpr Turned kTurned;
 
 SPECKV_AVX512_INLINE void butterfly(__m512i& a, __m512i& b) {
   const __m512i sum = _mm512_add_epi16(a, b);
@@ -41,7 +72,7 @@ SPECKV_AVX512_INLINE void butterfly(__m512i& a, __m512i& b) {
 
 // The transform of 32 * count values. Of each two registers one bit of the words' places
 // after the other changes places with the register's, which is where a butterfly is
-// cheap; in the end all channels are in order.
+// cheap.
 template <std::uint32_t count>
 SPECKV_AVX512_INLINE void transform(__m512i* x) {
 #pragma GCC unroll 4
@@ -49,10 +80,14 @@ SPECKV_AVX512_INLINE void transform(__m512i* x) {
     __m512i& a = x[i];
     __m512i& b = x[i + 1];
     butterfly(a, b);
-#pragma GCC unroll 3
-    for (int stage = 0; stage < 3; ++stage) {
-      const __m512i low = _mm512_unpacklo_epi16(a, b);
-      b = _mm512_unpackhi_epi16(a, b);
+    const __m512i words = _mm512_unpacklo_epi16(a, b);
+    b = _mm512_unpackhi_epi16(a, b);
+    a = words;
+    butterfly(a, b);
+#pragma GCC unroll 2
+    for (int stage = 0; stage < 2; ++stage) {
+      const __m512i low = _mm512_unpacklo_epi32(a, b);
+      b = _mm512_unpackhi_epi32(a, b);
       a = low;
       butterfly(a, b);
     }
@@ -73,43 +108,40 @@ SPECKV_AVX512_INLINE void transform(__m512i* x) {
   }
 }
 
-// What stays the same over the rows of a unit, in order of channels.
+// What stays the same over the rows of a unit: steps in order of channels, means as
+// transform() leaves them.
 struct Unit {
   alignas(64) float step[RtShape::kMostKeyChannels];
   alignas(64) std::int16_t zero[RtShape::kMostKeyChannels];
 };
 
-SPECKV_AVX512_INLINE __mmask32 half_of(std::uint64_t word, int which) {
-  return static_cast<__mmask32>(which == 0 ? word : word >> 32);
+SPECKV_AVX512_INLINE __m128i word_at(const std::byte* from) {
+  return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
 }
 
-// The levels of 64 channels, in the order of transform(). low, high: those of numbers 0
-// to 15, and from 16.
+// The levels of 64 channels, as transform() wants them. table: by number.
 template <std::uint32_t rate>
-SPECKV_AVX512_INLINE void levels(const std::byte* row, std::uint32_t plane,
-                                 std::uint64_t& before, __m512i low, __m512i high,
-                                 __m512i* to) {
-  std::uint64_t bits[rate];
-#pragma GCC unroll 4
-  for (std::uint32_t j = 0; j < rate; ++j)
-    bits[j] = load_le<std::uint64_t>(row + j * plane);
-  const std::uint64_t now = bits[0];
+SPECKV_GFNI_INLINE void levels(const std::byte* row, std::uint32_t plane,
+                               std::uint64_t& before, __m512i table, __m512i* to) {
+  const auto now = load_le<std::uint64_t>(row);
   const std::uint64_t z0 = now << 2 | before >> 62;
   const std::uint64_t z1 = now ^ (now << 1 | before >> 63) ^ (now << 3 | before >> 61);
   before = now;
-  __m512i index = _mm512_maskz_set1_epi8(z0, 1);
-  index = _mm512_mask_add_epi8(index, z1, index, _mm512_set1_epi8(2));
-  constexpr std::uint32_t kFew = std::min(rate, 3U);
-#pragma GCC unroll 2
-  for (std::uint32_t j = 1; j < kFew; ++j)
-    index = _mm512_mask_add_epi8(index, bits[j], index,
-                                 _mm512_set1_epi8(static_cast<char>(2 << j)));
-  __m512i level = _mm512_shuffle_epi8(low, index);
-  if constexpr (rate == 4) level = _mm512_mask_shuffle_epi8(level, bits[3], high, index);
-  const __m512i a = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(level));
-  const __m512i b = _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(level, 1));
-  to[0] = _mm512_permutex2var_epi16(a, _mm512_load_si512(kOrder.channel[0]), b);
-  to[1] = _mm512_permutex2var_epi16(a, _mm512_load_si512(kOrder.channel[1]), b);
+  const __m128i subset =
+      _mm_set_epi64x(static_cast<long long>(z1), static_cast<long long>(z0));
+  __m128i first = word_at(row + plane);
+  if constexpr (rate > 2) first = _mm_unpacklo_epi64(first, word_at(row + 2 * plane));
+  __m512i words = _mm512_castsi256_si512(
+      _mm256_inserti128_si256(_mm256_castsi128_si256(subset), first, 1));
+  if constexpr (rate > 3) words = _mm512_inserti32x4(words, word_at(row + 3 * plane), 2);
+  constexpr __mmask64 kRows = 0x0101010101010101U * (0xFFU & ~(0x7FU >> rate));
+  const __m512i matrices =
+      _mm512_maskz_permutexvar_epi8(kRows, _mm512_load_si512(kMatrices.byte), words);
+  const __m512i index =
+      _mm512_gf2p8affine_epi64_epi8(_mm512_load_si512(kMatrices.column), matrices, 0);
+  const __m512i level = _mm512_permutexvar_epi8(index, table);
+  to[0] = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(level));
+  to[1] = _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(level, 1));
 }
 
 // `small`: no value can be too large for F.
@@ -124,8 +156,8 @@ SPECKV_AVX512_INLINE __m512i finish(__m512i steps, __m512 low, __m512 high) {
   const __m512i most = _mm512_set1_epi16(RtShape::kMaxSteps);
   steps = _mm512_min_epi16(steps, most);
   steps = _mm512_max_epi16(steps, _mm512_sub_epi16(_mm512_setzero_si512(), most));
-  const __m512i first = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(steps));
-  const __m512i second = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(steps, 1));
+  const __m512i first = _mm512_srai_epi32(_mm512_slli_epi32(steps, 16), 16);
+  const __m512i second = _mm512_srai_epi32(steps, 16);
   const __m256i upper = value_of<F, small>(second, high);
   return _mm512_inserti64x4(_mm512_castsi256_si512(value_of<F, small>(first, low)), upper,
                             1);
@@ -133,16 +165,13 @@ SPECKV_AVX512_INLINE __m512i finish(__m512i steps, __m512 low, __m512 high) {
 
 // A row of `blocks` blocks of 32 * count channels.
 template <class F, bool small, std::uint32_t rate, std::uint32_t count>
-SPECKV_AVX512 void decode_rows(const RtShape& shape, const Unit& known,
-                               std::int32_t scale, const std::byte* unit,
-                               std::byte* plain, bool stream) noexcept {
-  alignas(16) std::int8_t level[32] = {};
+SPECKV_GFNI void decode_rows(const RtShape& shape, const Unit& known, std::int32_t scale,
+                             const std::byte* unit, std::byte* plain,
+                             bool stream) noexcept {
+  alignas(64) std::int8_t level[64] = {};
   for (std::size_t i = 0; i < 2U << rate; ++i)
     level[i] = static_cast<std::int8_t>(rt::Levels<rate>::kLevel[i]);
-  const auto* const table = reinterpret_cast<const __m128i*>(level);
-  const __m512i few = _mm512_broadcast_i32x4(_mm_load_si128(table)),
-                more = _mm512_broadcast_i32x4(_mm_load_si128(table + 1)),
-                none = _mm512_setzero_si512();
+  const __m512i table = _mm512_load_si512(level), none = _mm512_setzero_si512();
   const std::uint32_t plane = shape.channels / 8;
   const std::byte* row = unit + shape.rows();
   for (std::uint32_t t = 0; t < shape.tokens; ++t, row += shape.row_bytes()) {
@@ -158,16 +187,14 @@ SPECKV_AVX512 void decode_rows(const RtShape& shape, const Unit& known,
       __m512i x[count];
 #pragma GCC unroll 4
       for (std::uint32_t i = 0; i < count; i += 2)
-        levels<rate>(row + (c + 32 * i) / 8, plane, before, few, more, x + i);
+        levels<rate>(row + (c + 32 * i) / 8, plane, before, table, x + i);
       transform<count>(x);
 #pragma GCC unroll 8
       for (std::uint32_t i = 0; i < count; ++i) {
         const std::uint32_t at = c + 32 * i;
         if constexpr (count == 8)
           x[i] = _mm512_srai_epi16(_mm512_add_epi16(x[i], _mm512_set1_epi16(1)), 1);
-        const __mmask32 turned =
-            half_of(rt::kSigns[at / kWord % 4], static_cast<int>(at / 32 % 2));
-        x[i] = _mm512_mask_sub_epi16(x[i], turned, none, x[i]);
+        x[i] = _mm512_mask_sub_epi16(x[i], kTurned.words[at / 32 % 8], none, x[i]);
         __m512 low = same, high = same;
         if (!shape.keys) {
           x[i] = _mm512_maskz_mov_epi16(lanes, x[i]);
@@ -191,8 +218,12 @@ constexpr auto rows_of(std::uint32_t block) noexcept {
 }
 
 template <class F, std::uint32_t rate>
-SPECKV_AVX512 bool decode(const RtShape& shape, Bytes unit, std::byte* plain,
-                          bool stream) noexcept {
+SPECKV_GFNI bool decode(const RtShape& shape, Bytes unit, std::byte* plain,
+                        bool stream) noexcept {
+  if (!is_usable()) {
+    const RtLoops& loops = kIsF16<F> ? codec_detail::kRt256F16 : codec_detail::kRt256Bf16;
+    return loops.decode[rate - 2](shape, unit, plain, stream);
+  }
   rt::Parameters p;
   if (!rt::read_parameters(shape, unit, p)) return false;
   if (shape.channels % kWord != 0 || !p.is_usual<F>())
@@ -200,7 +231,7 @@ SPECKV_AVX512 bool decode(const RtShape& shape, Bytes unit, std::byte* plain,
   Unit known;
   for (std::uint32_t c = 0; shape.keys && c < shape.channels; ++c) {
     known.step[c] = as_float(log_scale::power(p.step_log[c]));
-    known.zero[c] = p.zero[c];
+    known.zero[place_of_channel(c)] = p.zero[c];
   }
   stream = may_stream(stream, plain, shape.stride);
   const std::uint32_t block = shape.block();

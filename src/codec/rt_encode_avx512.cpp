@@ -58,6 +58,17 @@ SPECKV_AVX512 void load_values(const RtShape& shape, const std::byte* plain,
   }
 }
 
+// Whole numbers by one of them, rounded down: in binary64, where a quotient that is not
+// whole is too far from one to become it.
+SPECKV_AVX512_INLINE __m512i quotients(__m512i n, __m512d by) {
+  constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+  const __m512d low = _mm512_cvtepi32_pd(_mm512_castsi512_si256(n));
+  const __m512d high = _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(n, 1));
+  return _mm512_inserti64x4(
+      _mm512_castsi256_si512(_mm512_cvt_roundpd_epi32(_mm512_div_pd(low, by), kDown)),
+      _mm512_cvt_roundpd_epi32(_mm512_div_pd(high, by), kDown), 1);
+}
+
 // The means, and the weights from the energies about them.
 SPECKV_AVX512 void center(const RtShape& shape, Work& work) noexcept {
   const auto tokens = static_cast<std::int32_t>(shape.tokens);
@@ -66,13 +77,9 @@ SPECKV_AVX512 void center(const RtShape& shape, Work& work) noexcept {
     __m512i sum = _mm512_setzero_si512();
     for (std::uint32_t t = 0; t < shape.tokens; ++t)
       sum = _mm512_add_epi32(sum, at(work.x + std::size_t{t} * shape.channels + c));
-    alignas(64) std::int32_t sums[16];
-    _mm512_store_si512(sums, sum);
-    for (std::uint32_t i = 0; i < 16; ++i) {
-      const std::int32_t up = sums[i] + tokens / 2;
-      work.mean[c + i] = up / tokens - (up % tokens < 0 ? 1 : 0);  // rounded down
-    }
-    const __m512i mean = at(work.mean + c);
+    const __m512i mean = quotients(_mm512_add_epi32(sum, _mm512_set1_epi32(tokens / 2)),
+                                   _mm512_set1_pd(tokens));
+    _mm512_storeu_si512(work.mean + c, mean);
     __m512i even = _mm512_setzero_si512(), odd = even;
     for (std::uint32_t t = 0; t < shape.tokens; ++t) {
       std::int32_t* const to = work.x + std::size_t{t} * shape.channels + c;
