@@ -1,7 +1,8 @@
 """Two models whose attention sees coded keys and values: the demo's, and SmolLM2-135M.
 
 Protocol A codes every block after the first SINK tokens, the query's own too; B leaves the
-query's own block as it is, which is what a cache does whose last block is still open.
+query's own block as it is, which is what a cache does whose last block is still open. A model's
+`logits` are those of its `last` tokens (0: of all), the first of which is at position `first`.
 """
 
 import json
@@ -18,19 +19,31 @@ SINK = 4  # first tokens, which stay uncoded
 
 
 class Attention:
-    """Causal attention of [heads, tokens, channels], through `coder` if there is one."""
+    """Causal attention of [heads, tokens, channels], through `coder` if there is one.
+
+    `past`, if it is a dictionary, keeps what a cache would hold of each layer after a pass; tokens of
+    a later pass come after those that are in it, and join them if `grows`.
+    """
 
     coder, protocol = None, "A"
+    past, grows = None, False
 
     def __call__(self, q, k, v, scale, layer):
         k, v = k.half().float(), v.half().float()
+        if self.past and layer in self.past:
+            return self._after(q, k, v, scale, layer)
         coded_k, coded_v = self._coded(k, v, layer)
-        groups = q.shape[0] // k.shape[0]
+        if self.past is not None:
+            self.past[layer] = (coded_k, coded_v)
         if self.coder is None or self.protocol == "A":
-            many = (x.repeat_interleave(groups, 0)[None] for x in (coded_k, coded_v))
-            return F.scaled_dot_product_attention(q[None], *many, is_causal=True, scale=scale)[0]
-        return torch.cat([self._open(q[h * groups : (h + 1) * groups], k[h], v[h], coded_k[h],
-                                     coded_v[h], scale) for h in range(k.shape[0])])
+            return F.scaled_dot_product_attention(q[None], *self._of_queries(q, coded_k, coded_v),
+                                                  is_causal=True, scale=scale)[0]
+        return self._open(q, *(x[0] for x in self._of_queries(q, k, v, coded_k, coded_v)), scale)
+
+    @staticmethod
+    def _of_queries(q, *all_heads):
+        """A head of K or V for each head of queries, as a batch of one."""
+        return [x.repeat_interleave(q.shape[0] // x.shape[0], 0)[None] for x in all_heads]
 
     def _coded(self, k, v, layer):
         count = (k.shape[1] - SINK) // BLOCK * BLOCK
@@ -44,17 +57,27 @@ class Attention:
 
     @staticmethod
     def _open(q, k, v, coded_k, coded_v, scale):
-        tokens = k.shape[0]
-        score = q @ coded_k.T
-        blocks = [slice(at, min(tokens, at + BLOCK)) for at in range(SINK, tokens, BLOCK)]
-        for own in blocks:
-            score[:, own, own] = q[:, own] @ k[own].T
-        later = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
-        weight = (score * scale).masked_fill_(later, -1e30).softmax(-1)
-        out = weight @ coded_v
-        for own in blocks:
-            out[:, own] += weight[:, own, own] @ (v[own] - coded_v[own])
+        """Each block of queries sees those before it coded, and itself as it is."""
+        tokens = k.shape[1]
+        out = torch.empty_like(q)
+        starts = [0, *range(SINK, tokens, BLOCK)]
+        for start, end in zip(starts, [*starts[1:], tokens]):
+            own = slice(start, end)
+            keys, values = (torch.cat([coded[:, :start], plain[:, own]], 1)
+                            for coded, plain in ((coded_k, k), (coded_v, v)))
+            seen = torch.ones(end - start, end, dtype=torch.bool).tril(start)
+            out[:, own] = F.scaled_dot_product_attention(q[None, :, own], keys[None], values[None],
+                                                         attn_mask=seen, scale=scale)[0]
         return out
+
+    def _after(self, q, k, v, scale, layer):
+        before = self.past[layer]
+        k, v = (torch.cat([old, new], 1) for old, new in zip(before, (k, v)))
+        if self.grows:
+            self.past[layer] = (k, v)
+        seen = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool).tril(before[0].shape[1])
+        return F.scaled_dot_product_attention(q[None], *self._of_queries(q, k, v),
+                                              attn_mask=seen, scale=scale)[0]
 
 
 class Small:
@@ -125,20 +148,20 @@ class Small:
     def _norm(x, weight):
         return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-5) * weight
 
-    def _turn(self, x):
+    def _turn(self, x, first):
         half = self.DIM // 2
-        angle = torch.outer(torch.arange(x.shape[1]).float(),
+        angle = torch.outer(torch.arange(first, first + x.shape[1]).float(),
                             1e4 ** (-torch.arange(0, self.DIM, 2).float() / self.DIM))
         a, b, cos, sin = x[..., :half], x[..., half:], angle.cos(), angle.sin()
         return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
-    def logits(self, ids):
+    def logits(self, ids, first=0, last=0):
         x = self.embedding[torch.tensor(ids)]
         count = len(ids)
         for layer, (norm, second, qkv, out, up, down) in enumerate(self.layers):
             rows = (self._norm(x, norm) @ qkv.T).reshape(count, -1, self.DIM).transpose(0, 1)
             q, k, v = rows.split([self.HEADS, self.KV_HEADS, self.KV_HEADS])
-            q, k = self._turn(q), self._turn(k)
+            q, k = self._turn(q, first), self._turn(k, first)
             if self.stress:
                 scale = self.scales[layer]
                 q = q / scale.repeat_interleave(self.HEADS // self.KV_HEADS, 0)
@@ -147,7 +170,7 @@ class Small:
             x = x + done.transpose(0, 1).reshape(count, -1) @ out.T
             gate, value = (self._norm(x, second) @ up.T).split(self.INNER, -1)
             x = x + (F.silu(gate) * value) @ down.T
-        return self._norm(x, self.last) @ self.embedding.T
+        return self._norm(x[-last:], self.last) @ self.embedding.T
 
 
 class SmolLM2:
@@ -176,5 +199,6 @@ class SmolLM2:
     def tokens(self, text):
         return self.tokenizer(text).input_ids
 
-    def logits(self, ids):
-        return self.model(torch.tensor(ids)[None], use_cache=False).logits[0]
+    def logits(self, ids, first=0, last=0):
+        return self.model(torch.tensor(ids)[None], use_cache=False, logits_to_keep=last,
+                          position_ids=torch.arange(first, first + len(ids))[None]).logits[0]
