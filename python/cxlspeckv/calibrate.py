@@ -3,12 +3,13 @@
 A profile (docs/profile-format.md) holds, for each layer and head: how large queries are in each
 channel, where keys and values lie on average, what makes a token matter, and what it costs to
 spend so many bytes there. All come from a few texts that go through the model once forward and a
-few times backward; two texts of 1,500 tokens serve. PyTorch and transformers are needed here, and
-nowhere else.
+few times backward; four texts or more of 1,500 tokens, of the kinds that the model reads, serve
+best. PyTorch and transformers are needed here, and nowhere else.
 
 How much a value matters is the diagonal Fisher information: the mean square of the derivative of
 the log probability of labels drawn from the model itself. Twice as much information times squared
-error is twice the divergence of the model's answers.
+error is twice the divergence of the model's answers. What a slot loses is measured on texts that
+the rest of the profile does not know: each is coded under what the others gave.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 
 SINK, BLOCK = 4, 64  # first tokens, which stay uncoded; tokens of a block
 RIDGE, SHARE, STRENGTH = 0.1, 0.01, 0.75  # of the gains' regression
-OPEN_TOKENS = SINK + 8 * BLOCK  # of the pass that leaves a query's own block as it is
+OPEN_TOKENS = SINK + 14 * BLOCK  # of the pass that leaves a query's own block as it is
 TARGETS = (3360, 4096, 5120)  # bytes of 8192 values: ratios of 4.88, 4.00 and 3.20
 TABLE_SLOTS = (2048, 2560, 3072, 3584, 4096, 4608, 5632, 7168)
 
@@ -37,9 +38,9 @@ TABLE_SLOTS = (2048, 2560, 3072, 3584, 4096, 4608, 5632, 7168)
 class Measured:
     """What passes over the texts gave. Arrays are [layer][K, V][head] and what follows."""
 
-    def __init__(self, layers: int, heads: int, channels: int) -> None:
+    def __init__(self, layers: int, heads: int) -> None:
         self.shape = (layers, 2, heads)
-        self.queries = np.zeros((layers, heads, channels))  # mean squares
+        self.queries: list[Floats] = []  # of a text: mean squares [layer][head][channel]
         self.values: list[npt.NDArray[np.float16]] = []  # of a text: + [token][channel]
         self.closed: list[Floats] = []  # Fisher information of a text, likewise
         self.open: list[Floats] = []  # the same, where a query sees its own block as it is
@@ -113,6 +114,7 @@ class Calibration:
         """K and V [layer][K, V][head][token][channel] of a text, and their information."""
         torch = self.torch
         self.exact_own, self.seen = exact_own, []
+        self.squares = np.zeros((self.layers, self.heads, self.channels))
         logits = self.model(torch.tensor(ids)[None], use_cache=False).logits[0]
         logs = torch.log_softmax(logits, -1)
         bar.update()
@@ -135,14 +137,13 @@ class Calibration:
 
     def measure(self, texts: list[list[int]], bar: Any) -> Measured:
         """Everything that takes passes through the model."""
-        measured = Measured(self.layers, self.heads, self.channels)
+        measured = Measured(self.layers, self.heads)
         self.torch.manual_seed(1)
         for ids in texts:
             values, closed = self.fisher(ids, False, bar)
+            measured.queries.append(self.squares)
             measured.values.append(values[:, :, :, SINK:])
             measured.closed.append(closed[:, :, :, SINK:] / len(ids))
-        measured.queries = self.squares / len(texts)
-        for ids in texts:
             _, opened = self.fisher(ids[:OPEN_TOKENS], True, bar)
             count = min(len(ids), OPEN_TOKENS)
             measured.open.append(opened[:, :, :, SINK:] / count)
@@ -249,26 +250,31 @@ class Profile:
         self.tokenizer = model.tokenizer.backend_tokenizer.to_str().encode()
 
     @classmethod
-    def of_passes(cls, model: Calibration, name: str, measured: Measured) -> Profile:
-        """All but slots and losses."""
+    def of_passes(
+        cls, model: Calibration, name: str, measured: Measured, texts: Sequence[int]
+    ) -> Profile:
+        """All but slots and losses, of those of the texts."""
         layers, _, heads = measured.shape
+        all_values = [measured.values[text] for text in texts]
+        all_closed = [measured.closed[text] for text in texts]
+        queries = np.mean([measured.queries[text] for text in texts], axis=0)
         d = model.channels
         steps = np.zeros((layers, 2, heads, d), np.int8)
-        logs = -0.5 * np.log2(np.maximum(measured.queries, 1e-20))
+        logs = -0.5 * np.log2(np.maximum(queries, 1e-20))
         logs -= logs.mean(-1, keepdims=True)
         steps[:, 0] = np.clip(np.round(16 * logs), -127, 127)
         means = np.zeros((layers, 2, heads, d), "<f2")
         exponents = np.zeros((layers, 2, heads, 4), np.int8)
         weights = np.zeros((layers, 2, heads, 4 + 2 * d), "<i2")
         for layer in range(layers):
-            keys = [unrotated(x[layer, 0].astype(float), model.turns) for x in measured.values]
+            keys = [unrotated(x[layer, 0].astype(float), model.turns) for x in all_values]
             means[layer, 0] = np.concatenate(keys, 1).mean(1)
-            values = [x[layer, 1].astype(float) for x in measured.values]
+            values = [x[layer, 1].astype(float) for x in all_values]
             means[layer, 1] = np.concatenate(values, 1).mean(1)
             for head in range(heads):
-                pairs = [x[layer, :, head].astype(float) for x in measured.values]
+                pairs = [x[layer, :, head].astype(float) for x in all_values]
                 for which in range(2):
-                    known = [x[layer, which, head].sum(-1) for x in measured.closed]
+                    known = [x[layer, which, head].sum(-1) for x in all_closed]
                     found = gain_weights(predictor(pairs, known))
                     exponents[layer, which, head], weights[layer, which, head] = found
         frequencies = np.round(model.turns * 2**32).astype("<u4")
@@ -313,14 +319,16 @@ class Profile:
                 squares[:, :, at : at + BLOCK] = (back.astype(float) - part.astype(float)) ** 2
             yield layer, squares
 
-    def add_losses(self, measured: Measured, bar: Any) -> None:
-        """What each head of each layer loses at each of TABLE_SLOTS, over KIVI-4's whole loss."""
-        file = self.file()
+    def add_losses(self, measured: Measured, files: list[bytes], bar: Any) -> None:
+        """What each head of each layer loses at each of TABLE_SLOTS, over KIVI-4's whole loss.
+
+        files: the profile under which each text is coded.
+        """
         tables, yardstick = np.zeros((2, *measured.shape, len(TABLE_SLOTS))), np.zeros(2)
         for text, values in enumerate(measured.values):
             ways = (measured.closed[text], measured.open[text])
             for i, slot in enumerate(TABLE_SLOTS):
-                for layer, squares in self.errors(values, f"hxp?slot={slot}", file):
+                for layer, squares in self.errors(values, f"hxp?slot={slot}", files[text]):
                     for way, known in enumerate(ways):
                         lost = squares[:, :, : known.shape[3]] * known[layer]
                         tables[way, layer, :, :, i] += lost.sum((2, 3))
@@ -382,10 +390,15 @@ def main(words: list[str]) -> int:
     passes = 2 * len(texts) * (1 + arguments.draws)
     with tqdm(total=passes, desc="passes", unit="pass") as bar:
         measured = model.measure(texts, bar)
-    made = profile or Profile.of_passes(model, name, measured)
+    every = range(len(texts))
+    made = profile or Profile.of_passes(model, name, measured, every)
+    files = [made.file()] * len(texts)
+    if profile is None and len(texts) > 1:
+        others = [[other for other in every if other != text] for text in every]
+        files = [Profile.of_passes(model, name, measured, known).file() for known in others]
     total = len(TABLE_SLOTS) * len(texts) * model.layers
     with tqdm(total=total, desc="losses", unit="layer") as bar:
-        made.add_losses(measured, bar)
+        made.add_losses(measured, files, bar)
     if profile is None:
         made.add_slots()
     file = made.file()
