@@ -64,7 +64,8 @@ static int speckv_open(struct inode *inode, struct file *file)
 
 void speckv_context_notify(struct speckv_context *ctx)
 {
-	wake_up_all(&ctx->wait);
+	if (wq_has_sleeper(&ctx->wait))
+		wake_up_all(&ctx->wait);
 }
 
 void speckv_context_stop(struct speckv_context *ctx, int error)
@@ -154,6 +155,7 @@ static __poll_t speckv_poll(struct file *file, poll_table *table)
 	int srcu;
 
 	poll_wait(file, &ctx->wait, table);
+	smp_mb();	/* on the list before it looks: pairs with that of wq_has_sleeper() */
 	srcu = srcu_read_lock(&ctx->card->srcu);
 	if (!READ_ONCE(ctx->card->gone))
 		events = speckv_events(ctx, poll_requested_events(table) &

@@ -36,6 +36,11 @@ struct speckv_engine {
 	/* Any context, queue->lock held: a new tail; one that the program stored. */
 	void (*doorbell)(struct speckv_queue *queue, u32 tail);
 	void (*kick)(struct speckv_queue *queue);
+	/*
+	 * May be NULL: a doorbell is enough. Otherwise whoever rang it does what is short, in a
+	 * task, without a lock of the queue's. False: the engine has to be kicked for the rest.
+	 */
+	bool (*serve)(struct speckv_queue *queue, bool may_sleep);
 	/* Something in a mapped ring is unanswered. */
 	bool (*busy)(struct speckv_queue *queue);
 	/* The interrupt that a mapped ring has asked for last has come. A card tells it once. */

@@ -134,33 +134,36 @@ static int speckv_queue_kick(struct speckv_context *ctx, struct speckv_object *a
 
 	if (!queue)
 		return -ENOENT;
-	error = speckv_queue_wake_engine(queue);
+	error = READ_ONCE(queue->error);
 	if (!error && !(ctx->card->caps.features & SPECKV_FEATURE_NEED_KICK))
 		error = -EINVAL;
+	if (!error)
+		speckv_queue_serve(queue, true);
 	speckv_queue_put(queue);
 	return error;
 }
 
-/* Copies in what fits, a few at a time; a fault in the middle ends it. */
+/* Copies in and serves what fits, a few at a time; a fault in the middle ends it. */
 static int speckv_submit_all(struct speckv_queue *queue, struct speckv_batch *args)
 {
 	const struct speckv_desc __user *from = u64_to_user_ptr(args->entries);
 	struct speckv_desc descs[SPECKV_BATCH];
+	int error = 0;
 	u32 i, count;
-	int error;
 
-	while (args->out_count < args->count) {
+	while (!error && args->out_count < args->count) {
 		count = min_t(u32, SPECKV_BATCH, args->count - args->out_count);
 		if (copy_from_user(descs, from + args->out_count, count * sizeof(*descs)))
 			return -EFAULT;
 		for (i = 0; i < count; i++) {
-			error = speckv_queue_push(queue, &descs[i], SPECKV_SLOT_REAP, NULL);
+			error = speckv_queue_push(queue, &descs[i], SPECKV_SLOT_REAP, NULL, NULL);
 			if (error)
-				return error;
+				break;
 			args->out_count++;
 		}
+		speckv_queue_serve(queue, true);
 	}
-	return 0;
+	return error;
 }
 
 static int speckv_submit_batch(struct speckv_context *ctx, struct speckv_batch *args)
@@ -294,7 +297,10 @@ static const struct speckv_command speckv_commands[] = {
 	SPECKV_COMMAND(SPECKV_IOC_PREFETCH, prefetch, speckv_prefetch),
 };
 
-/* A change of state whose result cannot be told is worse than a late EFAULT: see first. */
+/*
+ * A change of state whose result cannot be told is worse than an EFAULT: what was read is written
+ * back first, which shows that it can be.
+ */
 static int speckv_read_arguments(void __user *from, const struct speckv_command *command,
 				 union speckv_arguments *args)
 {
@@ -311,7 +317,7 @@ static int speckv_read_arguments(void __user *from, const struct speckv_command 
 	if (error)
 		return error;
 	args->size = size;	/* as it was looked at, not as it may be by now */
-	return fault_in_safe_writeable((char __user *)from, command->size) ? -EFAULT : 0;
+	return copy_to_user(from, args, command->size) ? -EFAULT : 0;
 }
 
 long speckv_ioctl(struct file *file, unsigned int number, unsigned long argument)

@@ -75,7 +75,8 @@ static void speckv_queue_renew(struct speckv_queue *queue)
 
 static void speckv_queue_notify(struct speckv_queue *queue)
 {
-	wake_up_all(&queue->room);
+	if (wq_has_sleeper(&queue->room))
+		wake_up_all(&queue->room);
 	if (queue->internal)
 		return;
 	if (queue->eventfd)
@@ -272,18 +273,23 @@ static void speckv_queue_watch(struct work_struct *work)
 {
 	struct speckv_queue *queue =
 		container_of(to_delayed_work(work), struct speckv_queue, watchdog);
-	bool stuck, again;
+	unsigned long period = msecs_to_jiffies(speckv_timeout_ms), end;
+	bool again, stuck;
 
 	speckv_queue_event(queue, false);
 	spin_lock_irq(&queue->lock);
+	if (queue->head != queue->watched) {
+		queue->watched = queue->head;
+		queue->watched_at = jiffies;
+	}
+	end = queue->watched_at + period;
 	again = !queue->error && queue->head != queue->tail;
-	stuck = again && queue->head == queue->watched;
-	queue->watched = queue->head;
+	stuck = again && time_after_eq(jiffies, end);
+	if (again && !stuck)
+		schedule_delayed_work(&queue->watchdog, end - jiffies);
 	spin_unlock_irq(&queue->lock);
 	if (stuck)
 		speckv_queue_stop(queue, -ETIMEDOUT);
-	else if (again)
-		schedule_delayed_work(&queue->watchdog, msecs_to_jiffies(speckv_timeout_ms));
 }
 
 /* Everything is there before the card's table leads others to the queue. */

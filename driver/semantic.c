@@ -61,7 +61,7 @@ static int speckv_ask_wait(struct speckv_context *ctx, const struct speckv_desc 
 	if (IS_ERR(queue))
 		return PTR_ERR(queue);
 	for (;;) {
-		error = speckv_queue_push(queue, desc, SPECKV_SLOT_WAIT, &wait);
+		error = speckv_queue_push(queue, desc, SPECKV_SLOT_WAIT, &wait, NULL);
 		if (error != -EAGAIN)
 			break;
 		if (speckv_queue_wait_room(queue))
@@ -69,6 +69,7 @@ static int speckv_ask_wait(struct speckv_context *ctx, const struct speckv_desc 
 	}
 	if (error)
 		return error;
+	speckv_queue_serve(queue, true);
 	/* The watchdog answers if the card does not. */
 	if (!interruptible)
 		wait_for_completion(&wait.done);
@@ -252,8 +253,9 @@ int speckv_prefetch_range(struct speckv_context *ctx, u32 region, u64 offset, u6
 		desc.length = cpu_to_le32(piece);
 		desc.src_region = cpu_to_le32(region);
 		desc.src_offset = cpu_to_le64(offset);
-		error = speckv_queue_push(queue, &desc, SPECKV_SLOT_DROP, NULL);
+		error = speckv_queue_push(queue, &desc, SPECKV_SLOT_DROP, NULL, NULL);
 		if (!error) {
+			speckv_queue_serve(queue, true);
 			offset += piece;
 			length -= piece;
 		}

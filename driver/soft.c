@@ -1,246 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * The software engine: takes descriptors from rings in a workqueue and writes completions, by
- * the rules of docs/queue-protocol.md. Mapped rings and doorbells are a program's memory: every
- * word is read once and believed nothing.
- */
+/* The software engine's card: memory, regions, faults on demand. Its queues: soft_queue.c. */
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
+#include <linux/wait_bit.h>
 #include "soft.h"
 
-#define SPECKV_SOFT_BUDGET	64	/* descriptors until other queues have their turn */
 #define SPECKV_SOFT_QUEUES	SPECKV_MAX_QUEUES
-
-static u32 *speckv_soft_word(struct speckv_queue *queue, u32 offset)
-{
-	return queue->doorbell + offset;
-}
-
-/* The queue stops; the descriptor at hand, if any, has no answer. */
-static void speckv_soft_error(struct speckv_queue *queue)
-{
-	struct speckv_soft *soft = speckv_soft_of(queue);
-
-	WRITE_ONCE(queue->soft.enabled, false);
-	speckv_soft_count(soft, SPECKV_COUNTER_ERRORS_LOGGED, 1);
-	dev_dbg(&soft->card->dev, "queue %u stopped\n", queue->index);
-	speckv_queue_failed(queue);
-}
-
-/* The half with the status becomes visible last, and all of it at once. */
-static void speckv_soft_answer(struct speckv_queue *queue, __le16 tag, u16 code, u32 result)
-{
-	struct speckv_soft_queue *state = &queue->soft;
-	struct speckv_cpl cpl = {
-		.tag = tag,
-		.status = cpu_to_le16(code << 1 |
-				      speckv_ring_phase(state->completed, queue->depth)),
-		.result = cpu_to_le32(code == SPECKV_CPL_OK ? result : 0),
-	};
-	u64 *to = (u64 *)&queue->cpls[speckv_ring_slot(state->completed, queue->depth)];
-
-	BUILD_BUG_ON(sizeof(cpl) != 2 * sizeof(u64));
-	WRITE_ONCE(to[1], ((u64 *)&cpl)[1]);
-	/* Pairs with the barrier of whoever sees the phase bit change. */
-	smp_store_release(&to[0], ((u64 *)&cpl)[0]);
-	WRITE_ONCE(state->completed, state->completed + 1);
-}
-
-/* One descriptor. False: the queue has stopped. */
-static bool speckv_soft_one(struct speckv_queue *queue)
-{
-	struct speckv_soft *soft = speckv_soft_of(queue);
-	struct speckv_soft_queue *state = &queue->soft;
-	u8 inject = xchg(&state->inject, 0);
-	struct speckv_desc desc;
-	u32 result = 0;
-	u16 code;
-
-	if (inject == SPECKV_INJECT_FETCH)
-		return false;
-	memcpy(&desc, &queue->descs[speckv_ring_slot(state->fetched, queue->depth)], sizeof(desc));
-	barrier_data(&desc);	/* what is checked is what is done */
-	WRITE_ONCE(state->fetched, state->fetched + 1);
-	speckv_soft_count(soft, SPECKV_COUNTER_DESCRIPTORS, 1);
-	code = speckv_soft_execute(queue, &desc, &result);
-	if (inject == SPECKV_INJECT_COMPLETION)
-		return false;
-	speckv_soft_answer(queue, desc.tag, code, result);
-	speckv_soft_count(soft, SPECKV_COUNTER_COMPLETIONS, 1);
-	if (code != SPECKV_CPL_OK)
-		speckv_soft_count(soft, SPECKV_COUNTER_FAILURES, 1);
-	return true;
-}
-
-/* Whether the interrupt that the program asked for is due; each stored value raises one. */
-static bool speckv_soft_armed(struct speckv_queue *queue)
-{
-	struct speckv_soft_queue *state = &queue->soft;
-	u32 arm;
-
-	smp_mb();	/* completions before arm: pairs with the barrier of who arms */
-	arm = READ_ONCE(*speckv_soft_word(queue, SPECKV_DOORBELL_ARM));
-	if (arm == state->armed || !speckv_ring_reached(state->completed, arm))
-		return false;
-	state->armed = arm;
-	speckv_soft_count(speckv_soft_of(queue), SPECKV_COUNTER_INTERRUPTS, 1);
-	return true;
-}
-
-static void speckv_soft_step(struct speckv_queue *queue)
-{
-	u32 step = READ_ONCE(*speckv_soft_word(queue, SPECKV_DOORBELL_STEP));
-
-	if (step == queue->soft.step)
-		return;
-	queue->soft.step = step;
-	speckv_directory_step(speckv_soft_of(queue)->directory, queue->ctx->tenant, step);
-}
-
-/* What is there now, up to the budget. False: the queue has stopped. */
-static bool speckv_soft_serve(struct speckv_queue *queue, u32 *budget)
-{
-	struct speckv_soft_queue *state = &queue->soft;
-	u32 tail;
-
-	/* Pairs with the release of whoever has written the descriptors before it. */
-	tail = smp_load_acquire(speckv_soft_word(queue, SPECKV_DOORBELL_TAIL));
-	speckv_soft_step(queue);
-	if (tail - state->completed > queue->depth)
-		return false;
-	while (state->fetched != tail && *budget && READ_ONCE(state->enabled)) {
-		if (READ_ONCE(speckv_soft_of(queue)->fatal) || !speckv_soft_one(queue))
-			return false;
-		--*budget;
-		cond_resched();
-	}
-	return true;
-}
-
-static void speckv_soft_work(struct work_struct *work)
-{
-	struct speckv_queue *queue = container_of(work, struct speckv_queue, soft.work);
-	struct speckv_soft_queue *state = &queue->soft;
-	u32 *need_kick = speckv_soft_word(queue, SPECKV_DOORBELL_NEED_KICK);
-	u32 *tail = speckv_soft_word(queue, SPECKV_DOORBELL_TAIL);
-	u32 budget = SPECKV_SOFT_BUDGET;
-	bool good;
-
-	if (!READ_ONCE(state->enabled))
-		return;
-	WRITE_ONCE(*need_kick, 0);
-	while (READ_ONCE(state->enabled) && !READ_ONCE(speckv_soft_of(queue)->hold)) {
-		good = speckv_soft_serve(queue, &budget);
-		speckv_queue_event(queue, speckv_soft_armed(queue));
-		if (!good) {
-			speckv_soft_error(queue);
-			return;
-		}
-		if (!budget) {
-			queue_work(speckv_soft_of(queue)->wq, work);
-			return;
-		}
-		WRITE_ONCE(*need_kick, 1);
-		smp_mb();	/* pairs with that of who stores a tail and looks at need_kick */
-		if (READ_ONCE(*tail) == state->fetched)
-			return;
-		WRITE_ONCE(*need_kick, 0);
-	}
-}
-
-static int speckv_soft_rings_alloc(struct speckv_queue *queue)
-{
-	/* Counts as the program's, in its cgroup; what vmalloc_user() gives would not. */
-	queue->descs = __vmalloc(PAGE_ALIGN(speckv_ring_bytes(queue->depth)) + PAGE_SIZE,
-				 GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (!queue->descs)
-		return -ENOMEM;
-	queue->cpls = (struct speckv_cpl *)(queue->descs + queue->depth);
-	/* The doorbell is the page behind the rings. */
-	queue->doorbell = (void *)queue->descs + PAGE_ALIGN(speckv_ring_bytes(queue->depth));
-	INIT_WORK(&queue->soft.work, speckv_soft_work);
-	return 0;
-}
-
-static void speckv_soft_rings_free(struct speckv_queue *queue)
-{
-	vfree(queue->descs);
-}
-
-static int speckv_soft_map(struct vm_area_struct *vma, void *from)
-{
-	unsigned long at;
-	int error = 0;
-
-	for (at = vma->vm_start; at < vma->vm_end && !error; at += PAGE_SIZE, from += PAGE_SIZE)
-		error = vm_insert_page(vma, at, vmalloc_to_page(from));
-	return error;
-}
-
-static int speckv_soft_rings_map(struct speckv_queue *queue, struct vm_area_struct *vma)
-{
-	return speckv_soft_map(vma, queue->descs);
-}
-
-static int speckv_soft_doorbell_map(struct speckv_queue *queue, struct vm_area_struct *vma)
-{
-	return speckv_soft_map(vma, queue->doorbell);
-}
 
 static int speckv_soft_memory_map(struct speckv_region *region, struct vm_area_struct *vma)
 {
 	struct speckv_soft *soft = region->ctx->card->private;
 
 	return remap_vmalloc_range(vma, soft->memory, region->base >> PAGE_SHIFT);
-}
-
-static int speckv_soft_queue_enable(struct speckv_queue *queue)
-{
-	struct speckv_soft_queue *state = &queue->soft;
-
-	state->fetched = 0;
-	state->completed = 0;
-	state->armed = 0;
-	state->inject = 0;
-	memset(queue->doorbell, 0, PAGE_SIZE);
-	*speckv_soft_word(queue, SPECKV_DOORBELL_STEP) = state->step;
-	*speckv_soft_word(queue, SPECKV_DOORBELL_NEED_KICK) = 1;
-	WRITE_ONCE(state->enabled, true);
-	return 0;
-}
-
-static void speckv_soft_queue_disable(struct speckv_queue *queue)
-{
-	WRITE_ONCE(queue->soft.enabled, false);
-	cancel_work_sync(&queue->soft.work);
-}
-
-static void speckv_soft_kick(struct speckv_queue *queue)
-{
-	queue_work(speckv_soft_of(queue)->wq, &queue->soft.work);
-}
-
-static void speckv_soft_doorbell(struct speckv_queue *queue, u32 tail)
-{
-	/* Pairs with the engine's acquire: the descriptors are written. */
-	smp_store_release(speckv_soft_word(queue, SPECKV_DOORBELL_TAIL), tail);
-	/* The tail before need_kick: pairs with the barrier of an engine that goes to sleep. */
-	smp_mb();
-	if (READ_ONCE(*speckv_soft_word(queue, SPECKV_DOORBELL_NEED_KICK)))
-		speckv_soft_kick(queue);
-}
-
-static bool speckv_soft_busy(struct speckv_queue *queue)
-{
-	return READ_ONCE(queue->soft.completed) !=
-	       READ_ONCE(*speckv_soft_word(queue, SPECKV_DOORBELL_TAIL));
-}
-
-static bool speckv_soft_raised(struct speckv_queue *queue)
-{
-	u32 arm = READ_ONCE(*speckv_soft_word(queue, SPECKV_DOORBELL_ARM));
-
-	return arm && speckv_ring_reached(READ_ONCE(queue->soft.completed), arm);
 }
 
 /* The id leads the engine to the region; card memory is a part of its own. */
@@ -261,10 +32,15 @@ static int speckv_soft_region_set(struct speckv_region *region)
 	return 0;
 }
 
-/* Not found from now on; a descriptor at work holds a reference and ends soon. */
+/* Not found from now on; a descriptor that has found it is waited for. */
 static void speckv_soft_region_clear(struct speckv_region *region)
 {
+	struct xarray *regions = &region->ctx->card->regions;
+
+	xa_lock(regions);
 	WRITE_ONCE(region->cleared, true);
+	xa_unlock(regions);
+	wait_var_event(&region->at_work, !atomic_read(&region->at_work));
 }
 
 static void speckv_soft_memory_clear(struct speckv_card *card, u64 base, u64 length)
@@ -394,6 +170,7 @@ const struct speckv_engine speckv_soft_engine = {
 	.queue_enable = speckv_soft_queue_enable,
 	.queue_disable = speckv_soft_queue_disable,
 	.doorbell = speckv_soft_doorbell,
+	.serve = speckv_soft_serve,
 	.kick = speckv_soft_kick,
 	.busy = speckv_soft_busy,
 	.raised = speckv_soft_raised,

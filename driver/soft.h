@@ -6,6 +6,7 @@
 #include "speckv_drv.h"
 
 #define SPECKV_SOFT_MAX_LENGTH	(64U << 20)
+#define SPECKV_SOFT_LATER	0xffff	/* no code of a completion: nothing was done yet */
 
 struct speckv_directory;
 
@@ -38,8 +39,25 @@ struct speckv_soft *speckv_soft_create(u64 memory);
 void speckv_soft_destroy(struct speckv_soft *soft);
 void speckv_soft_caps(const struct speckv_soft *soft, struct speckv_caps *caps);
 
-/* soft_exec.c: what one descriptor does. Returns the completion's code. */
-u16 speckv_soft_execute(struct speckv_queue *queue, const struct speckv_desc *desc, u32 *result);
+/* soft_queue.c: what engine.h says of them */
+int speckv_soft_rings_alloc(struct speckv_queue *queue);
+void speckv_soft_rings_free(struct speckv_queue *queue);
+int speckv_soft_rings_map(struct speckv_queue *queue, struct vm_area_struct *vma);
+int speckv_soft_doorbell_map(struct speckv_queue *queue, struct vm_area_struct *vma);
+int speckv_soft_queue_enable(struct speckv_queue *queue);
+void speckv_soft_queue_disable(struct speckv_queue *queue);
+void speckv_soft_doorbell(struct speckv_queue *queue, u32 tail);
+bool speckv_soft_serve(struct speckv_queue *queue, bool may_sleep);
+void speckv_soft_kick(struct speckv_queue *queue);
+bool speckv_soft_busy(struct speckv_queue *queue);
+bool speckv_soft_raised(struct speckv_queue *queue);
+
+/*
+ * soft_exec.c: what one descriptor does. Returns the completion's code; SPECKV_SOFT_LATER if only
+ * the worker may do it. Only that one, and what asks for the directory, sleeps.
+ */
+u16 speckv_soft_execute(struct speckv_queue *queue, const struct speckv_desc *desc, bool worker,
+			u32 *result);
 
 /* soft_directory.c: blocks, their scores and candidates. A lock of its own. */
 struct speckv_directory *speckv_directory_create(struct speckv_soft *soft);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Private types. For each object who frees it, for each lock what it protects; the order of
- * locks is context->lock, card->renewal, card->lock, queue->admin, queue->lock. docs/driver.md
- * tells more.
+ * locks is context->lock, card->renewal, card->lock, queue->admin, soft.turn, queue->lock.
+ * docs/driver.md tells more.
  */
 #ifndef SPECKV_DRV_H
 #define SPECKV_DRV_H
@@ -102,6 +102,7 @@ struct speckv_region {
 	u32 id;
 	bool writable, accounted;
 	bool cleared;			/* the engine does not know it (any more) */
+	atomic_t at_work;		/* descriptors that a software engine carries out */
 	u64 base;			/* offset, CARD: in card memory, IMPORTED: in dmabuf */
 	u64 length;
 	void *cpu;			/* KERNEL; the others: where a software engine has it */
@@ -144,6 +145,7 @@ enum speckv_queue_mode { SPECKV_QUEUE_UNUSED, SPECKV_QUEUE_BY_KERNEL, SPECKV_QUE
 
 struct speckv_soft_queue {
 	struct work_struct work;
+	struct mutex turn;		/* who serves the queue; what follows */
 	u32 fetched, completed, armed, step;
 	bool enabled;
 	u8 inject;
@@ -177,7 +179,9 @@ struct speckv_queue {
 	enum speckv_queue_mode mode;
 	int error;			/* not 0: nothing is taken until a reset */
 	u32 generation;			/* counts resets */
-	u32 tail, head, watched;	/* BY_KERNEL: submitted, answered */
+	u32 tail, head;			/* BY_KERNEL: submitted, answered */
+	u32 watched;			/* head, as it was at watched_at and is since */
+	unsigned long watched_at;	/* in jiffies */
 	struct speckv_slot *slots;	/* by tag */
 	u16 *free_tags;
 	u32 free_count;

@@ -111,12 +111,17 @@ void speckv_queue_event(struct speckv_queue *queue, bool armed);
 void speckv_queue_free_rings(struct speckv_queue *queue);
 /* The engine does not serve it any more. Any context. */
 void speckv_queue_failed(struct speckv_queue *queue);
-/* submit.c: first a place for a descriptor, then the descriptor; or both at once. */
+/* submit.c: a place for a descriptor, then the descriptor; or both at once. @ticket: or NULL */
 int speckv_queue_reserve(struct speckv_queue *queue, struct speckv_ticket *ticket);
 int speckv_queue_commit(struct speckv_queue *queue, const struct speckv_ticket *ticket,
 			const struct speckv_desc *desc, enum speckv_slot_kind kind, void *who);
 int speckv_queue_push(struct speckv_queue *queue, const struct speckv_desc *desc,
-		      enum speckv_slot_kind kind, void *who);
+		      enum speckv_slot_kind kind, void *who, struct speckv_ticket *ticket);
+/*
+ * After one of these, or a store to a mapped ring; in a task, with no lock of the queue's: what
+ * was submitted is carried out, or on its way.
+ */
+void speckv_queue_serve(struct speckv_queue *queue, bool may_sleep);
 int speckv_queue_wait_room(struct speckv_queue *queue);
 /*
  * A notification of io_uring's own ends interruptible waits like a signal, and stays until the
@@ -124,6 +129,8 @@ int speckv_queue_wait_room(struct speckv_queue *queue);
  */
 #define SPECKV_SIGNALS_EVERY	msecs_to_jiffies(20)
 bool speckv_queue_detach(struct speckv_queue *queue, struct io_uring_cmd *cmd);
+bool speckv_queue_hand_on(struct speckv_queue *queue, const struct speckv_ticket *ticket,
+			  struct speckv_wait *wait, struct io_uring_cmd *cmd);
 void speckv_queue_forget(struct speckv_queue *queue, struct speckv_wait *wait);
 u32 speckv_queue_reap(struct speckv_queue *queue, struct speckv_cpl *cpls, u32 count);
 bool speckv_queue_readable(struct speckv_queue *queue);

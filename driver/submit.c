@@ -12,37 +12,49 @@ static int speckv_queue_closed(const struct speckv_queue *queue)
 	return queue->mode == SPECKV_QUEUE_MAPPED ? -EBUSY : 0;
 }
 
-/* Takes a tag, so that a descriptor fits. Ends with commit. */
+/* queue->lock held */
+static int speckv_queue_take_tag(struct speckv_queue *queue, struct speckv_ticket *ticket)
+{
+	int error = speckv_queue_closed(queue);
+
+	if (!error && queue->reap_count >= queue->free_count)
+		error = -EAGAIN;
+	if (error)
+		return error;
+	queue->mode = SPECKV_QUEUE_BY_KERNEL;
+	ticket->tag = queue->free_tags[--queue->free_count];
+	ticket->generation = queue->generation;
+	return 0;
+}
+
+/* So that a descriptor fits. Ends with commit. */
 int speckv_queue_reserve(struct speckv_queue *queue, struct speckv_ticket *ticket)
 {
 	unsigned long flags;
 	int error;
 
 	spin_lock_irqsave(&queue->lock, flags);
-	error = speckv_queue_closed(queue);
-	if (!error && queue->reap_count >= queue->free_count)
-		error = -EAGAIN;
-	if (!error) {
-		queue->mode = SPECKV_QUEUE_BY_KERNEL;
-		ticket->tag = queue->free_tags[--queue->free_count];
-		ticket->generation = queue->generation;
+	error = speckv_queue_take_tag(queue, ticket);
+	if (!error)
 		queue->slots[ticket->tag].kind = SPECKV_SLOT_RESERVED;
-	}
 	spin_unlock_irqrestore(&queue->lock, flags);
 	return error;
 }
 
 /* queue->lock held */
-static void speckv_queue_enter(struct speckv_queue *queue, const struct speckv_desc *desc, u16 tag)
+static void speckv_queue_enter(struct speckv_queue *queue, const struct speckv_desc *desc, u16 tag,
+			       enum speckv_slot_kind kind, void *who)
 {
 	struct speckv_desc *entry = &queue->descs[speckv_ring_slot(queue->tail, queue->depth)];
 
+	queue->slots[tag] = (struct speckv_slot){
+		.kind = kind, .tag = le16_to_cpu(desc->tag), .cmd = who,
+	};
 	*entry = *desc;
 	entry->tag = cpu_to_le16(tag);
 	if (queue->head == queue->tail) {
 		queue->watched = queue->head;
-		mod_delayed_work(system_wq, &queue->watchdog,
-				 msecs_to_jiffies(speckv_timeout_ms));
+		queue->watched_at = jiffies;
 	}
 	trace_speckv_submit(queue, desc);
 	queue->tail++;
@@ -59,10 +71,7 @@ int speckv_queue_commit(struct speckv_queue *queue, const struct speckv_ticket *
 	spin_lock_irqsave(&queue->lock, flags);
 	error = ticket->generation != queue->generation ? -EIO : speckv_queue_closed(queue);
 	if (!error) {
-		queue->slots[ticket->tag] = (struct speckv_slot){
-			.kind = kind, .tag = le16_to_cpu(desc->tag), .cmd = who,
-		};
-		speckv_queue_enter(queue, desc, ticket->tag);
+		speckv_queue_enter(queue, desc, ticket->tag, kind, who);
 	} else if (ticket->generation == queue->generation) {
 		queue->slots[ticket->tag].kind = SPECKV_SLOT_FREE;
 		queue->free_tags[queue->free_count++] = ticket->tag;
@@ -72,12 +81,45 @@ int speckv_queue_commit(struct speckv_queue *queue, const struct speckv_ticket *
 }
 
 int speckv_queue_push(struct speckv_queue *queue, const struct speckv_desc *desc,
-		      enum speckv_slot_kind kind, void *who)
+		      enum speckv_slot_kind kind, void *who, struct speckv_ticket *ticket)
 {
-	struct speckv_ticket ticket;
-	int error = speckv_queue_reserve(queue, &ticket);
+	struct speckv_ticket own;
+	unsigned long flags;
+	int error;
 
-	return error ?: speckv_queue_commit(queue, &ticket, desc, kind, who);
+	ticket = ticket ?: &own;
+	spin_lock_irqsave(&queue->lock, flags);
+	error = speckv_queue_take_tag(queue, ticket);
+	if (!error)
+		speckv_queue_enter(queue, desc, ticket->tag, kind, who);
+	spin_unlock_irqrestore(&queue->lock, flags);
+	return error;
+}
+
+/* A queue that was stopped is left alone: whoever stopped it may free it. */
+static void speckv_queue_go_on(struct speckv_queue *queue, bool kick)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	if (!queue->error) {
+		if (kick)
+			queue->ctx->card->engine->kick(queue);
+		if (queue->head != queue->tail)
+			schedule_delayed_work(&queue->watchdog,
+					      msecs_to_jiffies(speckv_timeout_ms));
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+}
+
+void speckv_queue_serve(struct speckv_queue *queue, bool may_sleep)
+{
+	const struct speckv_engine *engine = queue->ctx->card->engine;
+	bool kick = engine->serve && !engine->serve(queue, may_sleep);
+
+	/* What is not answered by now is the engine's and the watchdog's. */
+	if (kick || READ_ONCE(queue->head) != READ_ONCE(queue->tail))
+		speckv_queue_go_on(queue, kick);
 }
 
 static bool speckv_queue_may_push(struct speckv_queue *queue)
@@ -114,6 +156,25 @@ bool speckv_queue_detach(struct speckv_queue *queue, struct io_uring_cmd *cmd)
 	}
 	spin_unlock_irqrestore(&queue->lock, flags);
 	return found;
+}
+
+/* False: it was answered meanwhile, and @wait says how. */
+bool speckv_queue_hand_on(struct speckv_queue *queue, const struct speckv_ticket *ticket,
+			  struct speckv_wait *wait, struct io_uring_cmd *cmd)
+{
+	struct speckv_slot *slot = &queue->slots[ticket->tag];
+	unsigned long flags;
+	bool waits;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	/* As long as there is no answer, the tag is this one's. */
+	waits = !completion_done(&wait->done);
+	if (waits) {
+		slot->kind = SPECKV_SLOT_URING;
+		slot->cmd = cmd;
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+	return waits;
 }
 
 void speckv_queue_forget(struct speckv_queue *queue, struct speckv_wait *wait)

@@ -69,20 +69,13 @@ static int speckv_uring_cancel(struct speckv_context *ctx, struct io_uring_cmd *
 	return 0;
 }
 
-static int speckv_uring_submit(struct speckv_queue *queue, struct io_uring_cmd *cmd,
-			       const struct speckv_desc *desc, unsigned int flags)
+/* The command waits for an answer that comes later. */
+static int speckv_uring_leave(struct speckv_queue *queue, struct io_uring_cmd *cmd,
+			      const struct speckv_desc *desc, unsigned int flags)
 {
 	struct speckv_ticket ticket;
-	int error;
+	int error = speckv_queue_reserve(queue, &ticket);
 
-	for (;;) {
-		error = speckv_queue_reserve(queue, &ticket);
-		/* Without room io_uring comes again from a thread that may wait. */
-		if (error != -EAGAIN || flags & IO_URING_F_NONBLOCK)
-			break;
-		if (speckv_queue_wait_room(queue))
-			return -EINTR;
-	}
 	if (error)
 		return error;
 	speckv_uring_of(cmd)->queue = queue;
@@ -91,7 +84,53 @@ static int speckv_uring_submit(struct speckv_queue *queue, struct io_uring_cmd *
 	error = speckv_queue_commit(queue, &ticket, desc, SPECKV_SLOT_URING, cmd);
 	if (error)
 		speckv_uring_done(cmd, error, flags);
+	else
+		speckv_queue_serve(queue, !(flags & IO_URING_F_NONBLOCK));
 	return -EIOCBQUEUED;
+}
+
+static int speckv_uring_result(const struct speckv_wait *wait)
+{
+	return wait->error ?: speckv_cpl_errno(speckv_cpl_code(&wait->cpl)) ?:
+			      (int)le32_to_cpu(wait->cpl.result);
+}
+
+/* The command is answered here if its descriptor is short; else it goes on as any other. */
+static int speckv_uring_try(struct speckv_queue *queue, struct io_uring_cmd *cmd,
+			    const struct speckv_desc *desc, unsigned int flags)
+{
+	struct speckv_wait wait = { .done = COMPLETION_INITIALIZER_ONSTACK(wait.done) };
+	struct speckv_ticket ticket;
+	int error = speckv_queue_push(queue, desc, SPECKV_SLOT_WAIT, &wait, &ticket);
+
+	if (error)
+		return error;
+	speckv_queue_serve(queue, !(flags & IO_URING_F_NONBLOCK));
+	if (!completion_done(&wait.done)) {
+		speckv_uring_of(cmd)->queue = queue;
+		speckv_uring_cancelable(cmd, flags);
+		if (speckv_queue_hand_on(queue, &ticket, &wait, cmd))
+			return -EIOCBQUEUED;
+	}
+	speckv_uring_done(cmd, speckv_uring_result(&wait), flags);
+	return -EIOCBQUEUED;
+}
+
+static int speckv_uring_submit(struct speckv_queue *queue, struct io_uring_cmd *cmd,
+			       const struct speckv_desc *desc, unsigned int flags)
+{
+	int error;
+
+	for (;;) {
+		error = queue->ctx->card->engine->serve ?
+			speckv_uring_try(queue, cmd, desc, flags) :
+			speckv_uring_leave(queue, cmd, desc, flags);
+		/* Without room io_uring comes again from a thread that may wait. */
+		if (error != -EAGAIN || flags & IO_URING_F_NONBLOCK)
+			return error;
+		if (speckv_queue_wait_room(queue))
+			return -EINTR;
+	}
 }
 
 static int speckv_uring_run(struct speckv_context *ctx, struct io_uring_cmd *cmd,
