@@ -6,7 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -108,6 +107,7 @@ SPECKV_STREAMS void read_streams(const Source (&from)[planes], std::size_t n) no
     }
     c += symbols;
   };
+  // NOLINTNEXTLINE(bugprone-infinite-loop): take() moves c
   while (c < n) {
     std::uint64_t possible = UINT64_MAX;
     for (std::uint32_t i = 0; i < kAll; ++i) {
