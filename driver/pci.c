@@ -9,6 +9,7 @@
 
 #define SPECKV_ERROR_VECTOR	(SPECKV_PCI_VECTORS - 1)
 #define SPECKV_SLEEP_AFTER_MS	1000
+#define SPECKV_RECOVERY		24	/* so many times timeout_ms: two minutes */
 
 /* ---- Cards that do not answer ---- */
 
@@ -33,6 +34,15 @@ static unsigned long speckv_pci_health_period(void)
 	return msecs_to_jiffies(clamp(READ_ONCE(speckv_timeout_ms) / 2, 50U, 1000U));
 }
 
+/* Before 6.17 nobody tells a driver that the recovery of its bus has failed. */
+static bool speckv_pci_recovers(struct speckv_pci *pci)
+{
+	unsigned long most = SPECKV_RECOVERY * msecs_to_jiffies(READ_ONCE(speckv_timeout_ms));
+
+	return test_bit(SPECKV_PCI_FROZEN, &pci->state) &&
+	       time_before(jiffies, READ_ONCE(pci->frozen_at) + most);
+}
+
 /* A card that was pulled out raises no interrupt: somebody has to look. */
 static void speckv_pci_look(struct work_struct *work)
 {
@@ -41,7 +51,7 @@ static void speckv_pci_look(struct work_struct *work)
 
 	/* While it is reset it may read as anything. */
 	if (down_read_trylock(&pci->card->renewal)) {
-		there = test_bit(SPECKV_PCI_FROZEN, &pci->state) ||
+		there = speckv_pci_recovers(pci) ||
 			speckv_pci_read(pci, SPECKV_CSR_ID) == SPECKV_CONTRACT_ID;
 		up_read(&pci->card->renewal);
 	}
@@ -314,11 +324,12 @@ static pci_ers_result_t speckv_pci_error_detected(struct pci_dev *pdev, pci_chan
 
 	if (state == pci_channel_io_normal)
 		return PCI_ERS_RESULT_CAN_RECOVER;
-	set_bit(SPECKV_PCI_FROZEN, &pci->state);
 	if (state == pci_channel_io_perm_failure) {
-		speckv_card_lose(pci->card);
+		speckv_pci_give_up(pci, "an error of the bus that stays");
 		return PCI_ERS_RESULT_DISCONNECT;
 	}
+	WRITE_ONCE(pci->frozen_at, jiffies);
+	set_bit(SPECKV_PCI_FROZEN, &pci->state);
 	speckv_card_halt(pci->card);
 	speckv_card_go_on(pci->card);
 	return PCI_ERS_RESULT_NEED_RESET;
@@ -335,7 +346,10 @@ static pci_ers_result_t speckv_pci_slot_reset(struct pci_dev *pdev)
 	clear_bit(SPECKV_PCI_FROZEN, &pci->state);
 	error = speckv_card_renew(pci->card);
 	speckv_card_go_on(pci->card);
-	return error ? PCI_ERS_RESULT_DISCONNECT : PCI_ERS_RESULT_RECOVERED;
+	if (!error)
+		return PCI_ERS_RESULT_RECOVERED;
+	speckv_pci_give_up(pci, "recovery of the bus");
+	return PCI_ERS_RESULT_DISCONNECT;
 }
 
 static const struct pci_error_handlers speckv_pci_errors = {

@@ -26,6 +26,7 @@ struct speckv_pci {
 	void __iomem *regs;
 	void __iomem *memory;		/* all of caps.memory */
 	unsigned long state;
+	unsigned long frozen_at;	/* in jiffies */
 	u32 weights, thresholds;	/* as they were tuned: sleep forgets them */
 	struct mutex lock;		/* registers that take one question at a time */
 	struct delayed_work health;

@@ -15,6 +15,34 @@ namespace {
 
 constexpr const char* kSecond = "/dev/speckv1";
 
+// A fatal error of the link to a card, which the kernel resets and recovers from.
+void break_link(const Home& home) {
+  struct Error {  // of the kernel's module aer_inject
+    std::uint8_t bus, device, function;
+    std::uint32_t uncorrectable, correctable, header[4], domain;
+  } error{};
+  unsigned bus = 0, device = 0;
+  ASSERT_EQ(std::sscanf(home.device.c_str(), "%*x:%x:%x", &bus, &device), 2);
+  error.bus = static_cast<std::uint8_t>(bus);
+  error.device = static_cast<std::uint8_t>(device);
+  constexpr std::uint32_t kDataLinkProtocol = 0x10;  // fatal, as PCI defines it
+  error.uncorrectable = kDataLinkProtocol;
+  const Fd injector(::open("/dev/aer_inject", O_WRONLY | O_CLOEXEC));
+  ASSERT_EQ(::write(injector.get(), &error, sizeof error),
+            static_cast<ssize_t>(sizeof error))
+      << std::strerror(errno);
+}
+
+// The kernel's module that does so.
+struct LinkBreaker {
+  LinkBreaker() {
+    const Fd module(::open("/aer_inject.ko", O_RDONLY | O_CLOEXEC));
+    EXPECT_EQ(::syscall(SYS_finit_module, module.get(), "", 0), 0)
+        << std::strerror(errno);
+  }
+  ~LinkBreaker() { EXPECT_EQ(::syscall(SYS_delete_module, "aer_inject", 0), 0); }
+};
+
 class Pci : public ::testing::Test {
  protected:
   const Home home_{"speckv1"};
@@ -125,28 +153,12 @@ TEST_F(Pci, ResetsUnderLoad) {
 
 // An error of the bus: the kernel resets it and tells the driver before and after.
 TEST_F(Pci, AnErrorOfTheBusIsRecoveredFrom) {
-  struct Error {  // of the kernel's module aer_inject
-    std::uint8_t bus, device, function;
-    std::uint32_t uncorrectable, correctable, header[4], domain;
-  } error{};
-  unsigned bus = 0, device = 0;
-  ASSERT_EQ(std::sscanf(home_.device.c_str(), "%*x:%x:%x", &bus, &device), 2);
-  error.bus = static_cast<std::uint8_t>(bus);
-  error.device = static_cast<std::uint8_t>(device);
-  constexpr std::uint32_t kDataLinkProtocol = 0x10;  // fatal, as PCI defines it
-  error.uncorrectable = kDataLinkProtocol;
-  const Fd module(::open("/aer_inject.ko", O_RDONLY | O_CLOEXEC));
-  ASSERT_EQ(::syscall(SYS_finit_module, module.get(), "", 0), 0) << std::strerror(errno);
+  const LinkBreaker breaker;
   const Fd card = open_card(kSecond);
   const speckv_region_create memory = make_region(card, kPage);
   speckv_object queue{};
   queue.id = make_queue(card, 8).out_id;
-  {
-    const Fd injector(::open("/dev/aer_inject", O_WRONLY | O_CLOEXEC));
-    ASSERT_EQ(::write(injector.get(), &error, sizeof error),
-              static_cast<ssize_t>(sizeof error))
-        << std::strerror(errno);
-  }
+  break_link(home_);
   pollfd file{card.get(), POLLERR, 0};
   EXPECT_EQ(::poll(&file, 1, 60000), 1);
   EXPECT_NE(file.revents & POLLERR, 0);
@@ -158,7 +170,6 @@ TEST_F(Pci, AnErrorOfTheBusIsRecoveredFrom) {
   EXPECT_EQ(
       code_of(carry_out(card, queue.id, copy(memory.out_id, 0, memory.out_id, 64, 64))),
       SPECKV_CPL_OK);
-  EXPECT_EQ(::syscall(SYS_delete_module, "aer_inject", 0), 0);
 }
 
 // A region that was there before a reset is there after it, with its bytes.
@@ -282,6 +293,27 @@ TEST(Lost, TheCardVanishesUnderLoadAndEveryWaiterWakes) {
   ASSERT_TRUE(write_file("/dev/console", "\nCARD KILL 1\n"));
   EXPECT_TRUE(home.unbind());
   EXPECT_NE(::access(kSecond, F_OK), 0);
+}
+
+// The link breaks, and the card is pulled out before it is whole again. The kernel looks
+// for it for a minute, and may tell nobody; the driver gives it up by itself.
+TEST(Lost, ARecoveryThatFailsIsTheEndOfTheCard) {
+  ASSERT_TRUE(on_pci());
+  if (scaled(1) < 10) GTEST_SKIP() << "nightly: the kernel waits for a minute";
+  const LinkBreaker breaker;
+  const Home home("speckv0");
+  ASSERT_TRUE(write_file("/sys/module/speckv/parameters/timeout_ms", "50"));
+  const Fd card = open_card();
+  break_link(home);
+  pollfd file{card.get(), POLLHUP, 0};
+  EXPECT_EQ(::poll(&file, 1, 0), 0);
+  ASSERT_TRUE(write_file("/dev/console", "\nCARD PULL 0\n"));
+  EXPECT_EQ(::poll(&file, 1, 60000), 1);
+  EXPECT_NE(file.revents & POLLHUP, 0);
+  EXPECT_EQ(read_file("/sys/class/speckv/speckv0/state"), "gone\n");
+  speckv_query args{};
+  EXPECT_EQ(call(card, SPECKV_IOC_QUERY, args), ENODEV);
+  ASSERT_TRUE(write_file("/sys/module/speckv/parameters/timeout_ms", "5000"));
 }
 
 }  // namespace
