@@ -23,10 +23,11 @@ struct Preset {
   std::string_view name;
   LinkModel link;
 };
-constexpr std::array<Preset, 4> kPresets{{{"dram", {100ns, 0}},
+constexpr std::array<Preset, 5> kPresets{{{"dram", {100ns, 0}},
                                           {"cxl", {250ns, 28e9}},
                                           {"cxl-far", {640ns, 17e9}},
-                                          {"nvme", {80us, 7e9}}}};
+                                          {"nvme", {80us, 7e9}},
+                                          {"gbe", {200us, 118e6}}}};
 
 // The link that all queues of a device share: one transfer occupies it at a time.
 class Link {

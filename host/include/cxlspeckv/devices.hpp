@@ -46,7 +46,7 @@ struct LinkModel {
   std::chrono::nanoseconds latency{0};
   double bytes_per_second = 0;  // 0: unlimited
 };
-// "dram" 100 ns; "cxl" 250 ns, 28 GB/s; "cxl-far" 640 ns, 17 GB/s; "nvme" 80 us, 7 GB/s.
+// As `throttle` of a device name takes it: "dram", "cxl", "cxl-far", "nvme", "gbe".
 Result<LinkModel> find_link_model(std::string_view preset);
 
 // `inner` behind that link. Always a queue device, even where `inner` is memory.
