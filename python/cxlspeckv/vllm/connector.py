@@ -5,6 +5,8 @@
       "kv_connector_extra_config": {"tiers": [{"uri": "dram:4G"}]}}'
 """
 
+from typing import Any
+
 from vllm.config import VllmConfig
 from vllm.distributed.kv_transfer.kv_connector.v1 import KVConnectorRole
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
@@ -15,8 +17,10 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
 )
 from vllm.distributed.kv_transfer.kv_connector.v1.offloading_connector import OffloadingConnector
 from vllm.v1.kv_cache_interface import KVCacheConfig
+from vllm.v1.request import Request
 
 from cxlspeckv.vllm import metrics, threads
+from cxlspeckv.vllm.manager import CxlSpecKVManager
 from cxlspeckv.vllm.spec import CxlSpecKVOffloadingSpec, CxlSpecKVWorker
 
 SPEC = {"spec_name": CxlSpecKVOffloadingSpec.__name__,
@@ -42,6 +46,25 @@ class CxlSpecKVConnector(OffloadingConnector):
     def _worker(self) -> CxlSpecKVWorker | None:
         side = self.connector_worker
         return side.worker if side is not None else None
+
+    def _measure(self, request: Request) -> None:
+        """Tells the predictor of returns how long a request and its answer were."""
+        side = self.connector_scheduler
+        if side is not None and isinstance(side.manager, CxlSpecKVManager):
+            side.manager.sessions.measured(request.request_id, request.num_prompt_tokens,
+                                           request.num_output_tokens)
+
+    def request_finished(self, request: Request, block_ids: list[int]
+                         ) -> tuple[bool, dict[str, Any] | None]:
+        """Of an engine with one group of KV caches."""
+        self._measure(request)
+        return super().request_finished(request, block_ids)
+
+    def request_finished_all_groups(self, request: Request, block_ids: tuple[list[int], ...]
+                                    ) -> tuple[bool, dict[str, Any] | None]:
+        """Of any engine."""
+        self._measure(request)
+        return super().request_finished_all_groups(request, block_ids)
 
     def get_block_ids_with_load_errors(self) -> set[int]:
         """Pages of finished loads that hold nothing right."""

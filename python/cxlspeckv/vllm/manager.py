@@ -1,7 +1,7 @@
 """The scheduler's side: what is stored, what may be stored, what to read ahead."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from vllm.distributed.kv_transfer.kv_connector.v1.offloading.metrics import OffloadingConnectorStats
@@ -20,16 +20,10 @@ import cxlspeckv
 from cxlspeckv import ABSENT, PENDING, Pin
 from cxlspeckv.vllm.core import Core, Patience
 from cxlspeckv.vllm.metrics import StoreMetrics
+from cxlspeckv.vllm.sessions import Sessions, key_ends
 
 # Asked for a thousand times a step: an enumeration's member costs more than the rest of a lookup.
 HIT, MISS, HIT_PENDING = LookupResult.HIT, LookupResult.MISS, LookupResult.HIT_PENDING
-
-
-def _ends(context: ReqContext) -> Mapping[OffloadKey, int]:
-    """A request's keys, and the position behind the last token of each. vLLM asks key by key, but
-    notes all of them before it asks.
-    """
-    return getattr(context, "_offload_key_positions", {})
 
 
 @dataclass
@@ -67,7 +61,8 @@ class CxlSpecKVManager(OffloadingManager):
         self._requests: dict[str, RequestState] = {}
         self._patience = Patience(core.settings.load_timeout)
         self._pins: dict[str, list[Pin]] = {}  # of a request's loads, one Pin each
-        self.metrics = StoreMetrics(core)
+        self.sessions = Sessions(core)
+        self.metrics = StoreMetrics(core, self.sessions)
 
     # ---- lookups
 
@@ -85,7 +80,7 @@ class CxlSpecKVManager(OffloadingManager):
         return MISS
 
     def _look_up_request(self, key: OffloadKey, context: ReqContext) -> int:
-        known = _ends(context)
+        known = key_ends(context)
         all_keys = list(known) if key in known else [key]
         asked = [k for k in all_keys if k not in self._answers]
         self._answers.update(zip(asked, self._core.lookup(asked).tolist(), strict=True))
@@ -163,7 +158,7 @@ class CxlSpecKVManager(OffloadingManager):
     def _positions(self, keys: Sequence[OffloadKey], context: ReqContext) -> list[int] | None:
         if not self._core.settings.profile:
             return None
-        ends = _ends(context)
+        ends = key_ends(context)
         tokens = self._core.facts.tokens * self._core.facts.blocks_per_chunk
         return [ends[key] - tokens if key in ends else -1 for key in keys]
 
@@ -175,7 +170,8 @@ class CxlSpecKVManager(OffloadingManager):
     # ---- the life of requests, steps and the engine
 
     def on_new_request(self, req_context: ReqContext) -> RequestOffloadingContext:
-        """Nothing is known of its blocks yet."""
+        """Nothing is known of its blocks yet, but perhaps of its session."""
+        self.sessions.arrived(req_context)
         return RequestOffloadingContext()
 
     def on_request_finished(self, req_context: ReqContext) -> None:
@@ -184,6 +180,7 @@ class CxlSpecKVManager(OffloadingManager):
         state = self._requests.pop(req_context.req_id, None)
         if state is not None and state.promoted:
             self.metrics.wasted(len(state.promoted))
+        self.sessions.finished(req_context, list(key_ends(req_context)))
 
     def on_schedule_end(self, context: ScheduleEndContext) -> None:
         """A step is over, and its answers with it."""
@@ -208,4 +205,5 @@ class CxlSpecKVManager(OffloadingManager):
     def shutdown(self) -> None:
         """Closes the store, after a flush."""
         self.reset_cache()
+        self.sessions.close()
         self._close()

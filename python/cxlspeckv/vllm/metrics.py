@@ -11,6 +11,7 @@ from vllm.v1.kv_offload.base import (
 )
 
 from cxlspeckv.vllm.core import Core
+from cxlspeckv.vllm.sessions import Sessions
 from cxlspeckv.vllm.threads import times
 
 PREFIX = "vllm:cxlspeckv_"
@@ -40,6 +41,13 @@ TIER_GAUGES = {
     "tier_plain_bytes": ("plain_bytes", "What the blocks of a tier would take uncompressed."),
     "tier_fenced": ("fenced", "1 while a tier is left alone because its device fails."),
 }
+# name: (attribute of PrefetchSource, words); of what is staged in the pauses of sessions.
+SPECULATION = {
+    "speculation_staged_bytes": ("staged", "Plain bytes brought to a faster tier for a session."),
+    "speculation_useful_bytes": ("useful", "Of these: there when the session returned."),
+    "speculation_late_bytes": ("late", "Of these: still on their way when it returned."),
+    "speculation_wasted_bytes": ("wasted", "Of these: gone again, or nobody came in time."),
+}
 # Counted by workers, which may be other processes.
 FAILED_LOADS = PREFIX + "failed_loads"
 DROPPED_SAVES = PREFIX + "dropped_saves"
@@ -55,6 +63,9 @@ def definitions() -> dict[str, OffloadingMetricMetadata]:
         found[PREFIX + name] = OffloadingCounterMetadata(documentation=words, labelnames=("tier",))
     for name, (_, words) in TIER_GAUGES.items():
         found[PREFIX + name] = OffloadingGaugeMetadata(documentation=words, labelnames=("tier",))
+    for name, (_, words) in SPECULATION.items():
+        found[PREFIX + name] = OffloadingCounterMetadata(documentation=words,
+                                                         labelnames=("source",))
     found[FAILED_LOADS] = OffloadingCounterMetadata(
         documentation="Blocks that were found but not loaded, and recomputed.",
         labelnames=("reason",))
@@ -69,8 +80,8 @@ def definitions() -> dict[str, OffloadingMetricMetadata]:
 class StoreMetrics:
     """Counts for the scheduler. One thread."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, core: Core, sessions: Sessions) -> None:
+        self._core, self._sessions = core, sessions
         self._counts: Counter[str] = Counter()
         self._seen: dict[tuple[str, str], int] = {}
         self._next = 0.0
@@ -107,15 +118,25 @@ class StoreMetrics:
             for name, (attribute, _) in TIER_COUNTERS.items():
                 value = int(getattr(values, attribute))
                 # Counted since the store was made, by all who share it: the first look is the base.
-                before = self._seen.setdefault((name, tier), value)
-                if value > before:
-                    stats.increase_counter(PREFIX + name, value - before, (tier,))
-                    self._seen[name, tier] = value
+                self._seen.setdefault((name, tier), value)
+                self._increase(stats, name, tier, value)
             for name, (attribute, _) in TIER_GAUGES.items():
                 stats.set_gauge(PREFIX + name, int(getattr(values, attribute)), (tier,))
+        speculation = self._sessions.stats()
+        for source in ("hinted", "learned"):
+            for name, (attribute, _) in SPECULATION.items():
+                self._increase(stats, name, source,
+                               int(getattr(getattr(speculation, source), attribute)))
         for kind, seconds in times.take().items():
             stats.increase_counter(CPU_SECONDS, seconds, (kind,))
         return stats
+
+    def _increase(self, stats: OffloadingConnectorStats, name: str, label: str, value: int
+                  ) -> None:
+        before = self._seen.get((name, label), 0)
+        if value > before:
+            stats.increase_counter(PREFIX + name, value - before, (label,))
+            self._seen[name, label] = value
 
 
 def worker_stats(counts: Mapping[str, Mapping[str, float]]) -> OffloadingConnectorStats | None:

@@ -1,14 +1,15 @@
 """What a user writes in `kv_connector_extra_config`, checked before anything is opened.
 
     {"tiers": [{"uri": "dram:4G"}, {"uri": "file:/var/cache/kv?size=64G", "codec": "kvq4"}],
-     "name": "", "model_id": "", "profile": "", "max_store_bytes": "1G", "load_timeout": 30}
+     "name": "", "model_id": "", "profile": "", "max_store_bytes": "1G", "load_timeout": 30,
+     "speculation": {"hinted": true, "learned": false}}
 
 Every mistake is a ValueError of one line that says which key and what would be right.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cxlspeckv._core import parse_size
@@ -21,6 +22,11 @@ VLLM_KEYS = frozenset(
 TIER_TEXTS = frozenset({"uri", "codec", "policy", "name", "admission"})
 TIER_KEYS = TIER_TEXTS | {"capacity", "layers"}
 LAYER_KEYS = frozenset({"first", "count", "codec"})
+# Of "speculation", as Prefetcher takes them.
+SPECULATION = {"hinted": "flag", "learned": "flag", "stage": "flag", "retain": "flag",
+               "chunk_bytes": "size", "most_in_flight": "size", "learning_bytes": "size",
+               "hint_life": "seconds", "unread_life": "seconds", "sessions": "count",
+               "blocks": "count", "bytes_per_second": "rates"}
 LAYERS = '[{"first": 0, "count": 2, "codec": "int8"}]'
 
 
@@ -40,6 +46,7 @@ class Settings:
     the model. profile: a file of `python -m cxlspeckv profile`, "" for none. max_store_bytes: plain
     bytes of stores in flight; what comes on top is refused. load_timeout: seconds that a load may
     take before it counts as failed, and that a request waits for blocks that somebody is storing.
+    speculation: options of the Prefetcher for the sessions that requests name.
     """
 
     tiers: tuple[Mapping[str, Any], ...]
@@ -48,6 +55,7 @@ class Settings:
     profile: str = ""
     max_store_bytes: int = 1 << 30
     load_timeout: float = 30.0
+    speculation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def has_persistent_tier(self) -> bool:
@@ -128,6 +136,42 @@ def _refuse_layers(choice: object, where: str) -> None:
             raise ConfigError(f'{where}: "layers": "{key}" is a number of layers, not {value!r}')
 
 
+def _rates(given: Mapping[str, Any], tiers: Sequence[Mapping[str, Any]]) -> list[float]:
+    rates = given["bytes_per_second"]
+    if not isinstance(rates, Sequence) or isinstance(rates, str) or len(rates) != len(tiers):
+        raise ConfigError(f'"bytes_per_second" is a list of {len(tiers)} numbers, one for each '
+                          f"tier, not {rates!r}")
+    for rate in rates:
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+            raise ConfigError(f'"bytes_per_second" is a list of numbers above 0, not of {rate!r}')
+    return [float(rate) for rate in rates]
+
+
+def _speculation(config: Mapping[str, Any], tiers: Sequence[Mapping[str, Any]]
+                 ) -> Mapping[str, Any]:
+    given = config.get("speculation", {})
+    if given is False:
+        given = {"hinted": False}
+    if not isinstance(given, Mapping):
+        raise ConfigError('"speculation" is false or an object such as {"learned": true}, not '
+                          f"{given!r}")
+    _refuse_unknown(given, frozenset(SPECULATION), '"speculation"')
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        kind = SPECULATION[key]
+        if kind == "flag" and not isinstance(value, bool):
+            raise ConfigError(f'"{key}" is true or false, not {value!r}')
+        if kind == "count" and (isinstance(value, bool) or not isinstance(value, int)
+                                or value < 1):
+            raise ConfigError(f'"{key}" is a whole number above 0, not {value!r}')
+        found[key] = (_bytes(given, key, 0) if kind == "size" else
+                      _seconds(given, key, 0.0) if kind == "seconds" else
+                      _rates(given, tiers) if kind == "rates" else value)
+    if len(tiers) < 2 and (found.get("hinted") or found.get("learned")):
+        raise ConfigError('"speculation" moves blocks to a faster tier, and there is only one')
+    return found
+
+
 def _default_name(tiers: Sequence[Mapping[str, Any]]) -> str:
     """Engines that use one pool must share its index, so a pool's path names the store."""
     for tier in tiers:
@@ -138,7 +182,7 @@ def _default_name(tiers: Sequence[Mapping[str, Any]]) -> str:
 
 
 OWN_KEYS = frozenset(
-    {"tiers", "name", "model_id", "profile", "max_store_bytes", "load_timeout"})
+    {"tiers", "name", "model_id", "profile", "max_store_bytes", "load_timeout", "speculation"})
 
 
 def parse(config: Mapping[str, Any], also: frozenset[str] = VLLM_KEYS) -> Settings:
@@ -154,4 +198,5 @@ def parse(config: Mapping[str, Any], also: frozenset[str] = VLLM_KEYS) -> Settin
         profile=_text(config, "profile"),
         max_store_bytes=_bytes(config, "max_store_bytes", 1 << 30),
         load_timeout=_seconds(config, "load_timeout", 30.0),
+        speculation=_speculation(config, tiers),
     )

@@ -149,7 +149,11 @@ class CxlSpecKVOffloadingSpec(OffloadingSpec):
         """The scheduler's side; vLLM makes it after all workers."""
         shared = self._share()
         self._file.retire()
-        return CxlSpecKVManager(shared, lambda: self._end(shared))
+        try:
+            return CxlSpecKVManager(shared, lambda: self._end(shared))
+        except ConfigError:
+            self._end(shared)
+            raise
 
     def get_worker(self, kv_caches: CanonicalKVCaches) -> OffloadingWorker:
         """A worker's side."""

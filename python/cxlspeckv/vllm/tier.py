@@ -30,6 +30,7 @@ from cxlspeckv.vllm import settings
 from cxlspeckv.vllm.core import Core, Patience
 from cxlspeckv.vllm.facts import PageFacts
 from cxlspeckv.vllm.pages import LayerPages, PageTable
+from cxlspeckv.vllm.sessions import Sessions, key_ends
 from cxlspeckv.vllm.settings import ConfigError, Settings
 from cxlspeckv.vllm.transfers import Transfers
 
@@ -57,6 +58,11 @@ class CxlSpecKVTier(SecondaryTierManager):
         chosen = settings.parse(MappingProxyType(config), also=frozenset())
         facts = row_facts(offloading_spec, self.block_size_bytes, chosen)
         self._core = Core(chosen, facts)  # private, unless it has a name or a pool
+        try:
+            self._sessions = Sessions(self._core)
+        except ConfigError:
+            self._core.close()
+            raise
         rows = np.frombuffer(primary_kv_view, np.uint8)
         starts = range(rows.ctypes.data, rows.ctypes.data + self.block_size_bytes, facts.page_bytes)
         count = len(primary_kv_view)
@@ -114,12 +120,14 @@ class CxlSpecKVTier(SecondaryTierManager):
         return bool(self._jobs)
 
     def on_new_request(self, req_context: ReqContext) -> RequestOffloadingContext:
-        """Nothing is known of its rows yet."""
+        """Nothing is known of its rows yet, but perhaps of its session."""
+        self._sessions.arrived(req_context)
         return RequestOffloadingContext()
 
     def on_request_finished(self, req_context: ReqContext) -> None:
         """Forgets the request."""
         self._patience.end(req_context.req_id)
+        self._sessions.finished(req_context, list(key_ends(req_context)))
 
     def drain_jobs(self) -> None:
         """Returns once no job touches a row."""
@@ -128,6 +136,7 @@ class CxlSpecKVTier(SecondaryTierManager):
     def shutdown(self) -> None:
         """Ends the threads, flushes and closes the store."""
         self._transfers.close()
+        self._sessions.close()
         self._pages.close()
         self._core.close()
 

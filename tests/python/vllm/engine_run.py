@@ -3,7 +3,8 @@
 The job: {"model": folder, "transfer": kv-transfer-config or null, "rounds": [round...], "dtype",
 "blocks", "chars", "max_model_len", "watched": what watched.py is asked}; a round is {"prompts":
 [number...], "together": whether the engine has all of them at once, "max_tokens", "salt",
-"logprobs", "metrics" (and shared memory), "before": [[action, argument...]...]}. A prompt is a
+"logprobs", "metrics" (and shared memory), "words": [what each says of sessions...], "before": [[action,
+argument...]...]}. A prompt is a
 stretch of a book. The result: for every round its seconds and tokens, and the metrics. It is written
 after each round, so that a run that is killed leaves what it had.
 """
@@ -91,7 +92,11 @@ def make_room(folder):
     (pathlib.Path(folder) / "filler").unlink()
 
 
-ACTIONS = {"damage": damage, "cut": cut, "meet": meet, "flush": wait_for_flush,
+def think(seconds):
+    time.sleep(seconds)  # sleeps: what a client does between two turns
+
+
+ACTIONS = {"think": think, "damage": damage, "cut": cut, "meet": meet, "flush": wait_for_flush,
            "death": wait_for_death, "fill": fill, "thin": thin, "make_room": make_room}
 
 
@@ -148,11 +153,15 @@ def run_round(engine, job, todo):
         inputs.append({"prompt": prompt(number, job.get("chars", 6000))})
         if todo.get("salt"):
             inputs[-1]["cache_salt"] = todo["salt"]
-    greedy = SamplingParams(temperature=0, max_tokens=todo.get("max_tokens", 16), ignore_eos=True,
-                            logprobs=todo.get("logprobs"))
+    words = todo.get("words", [{}] * len(inputs))
+    greedy = [SamplingParams(temperature=0, max_tokens=todo.get("max_tokens", 16), ignore_eos=True,
+                             logprobs=todo.get("logprobs"),
+                             extra_args={"kv_transfer_params": {"cxlspeckv": word}} if word else None)
+              for word in words]
     began, outputs = time.monotonic(), []
-    for batch in [inputs] if todo.get("together") else [[one] for one in inputs]:
-        outputs += engine.generate(batch, greedy, use_tqdm=False)
+    asked = list(zip(inputs, greedy, strict=True))
+    for batch in [asked] if todo.get("together") else [[one] for one in asked]:
+        outputs += engine.generate(*map(list, zip(*batch, strict=True)), use_tqdm=False)
     told = {
         "seconds": time.monotonic() - began,
         "tokens": [list(o.outputs[0].token_ids) for o in outputs],

@@ -201,6 +201,48 @@ def test_every_rank_of_an_engine_finds_its_own_part_again(engine, tmp_path):
 
 
 @nightly
+def test_a_session_that_is_spoken_for_is_staged_while_its_user_thinks(engine, tmp_path, right,
+                                                                      monkeypatch):
+    """Through what requests say; one prompt fits the first tier, and of it a part is staged (the
+    rest of so small a tier is left to requests). A load leaves blocks where they are, so that what
+    is in that tier was stored last, or staged."""
+    trace, block = tmp_path / "trace", TOKENS * LAYERS * HEADS * CHANNELS * 2 * 4
+    monkeypatch.setenv("CXLSPECKV_TRACE", str(trace))
+    tiers = [{"uri": "dram:44M"}, {"uri": f"file:{tmp_path}/pool?size=256M"}]
+    named = [{"session": f"chat {n}"} for n in PROMPTS]
+
+    def expects(number):
+        return {"hints": [{"session": f"chat {number}", "eta": 1}]}
+
+    rounds = [COLD | {"words": named},
+              WARM | {"words": [*named[:2], named[2] | expects(0)]},
+              {"prompts": [0], "words": [named[0] | expects(1)], "before": [["think", 3]],
+               "metrics": True},
+              # Longer than anybody believes that chat 1 comes.
+              {"prompts": [2], "words": [named[2] | {"ended": True}], "before": [["think", 25]],
+               "metrics": True}]
+    told = engine(rounds, ours(tiers, speculation={"hint_life": 20}), **SMALL).finished()
+    check(told, rounds, right)
+
+    def staged(number, what):
+        return told["rounds"][number]["metrics"].get(
+            f"vllm:cxlspeckv_speculation_{what}_bytes{{hinted}}", 0)
+
+    assert block <= staged(2, "useful") <= 5 * block
+    assert staged(3, "useful") == staged(2, "useful")
+    assert block <= staged(3, "wasted") == staged(3, "staged") - staged(3, "useful")
+    assert not any("{learned}" in name for name in told["rounds"][3]["metrics"])
+    # Every request of a session, what they read included.
+    lines = [line.split() for line in trace.read_text(encoding="utf-8").splitlines()]
+    requests = [line for line in lines if line[0] == "R"]
+    assert len(requests) == 8 and len({line[3] for line in requests}) == 3
+    assert {line[5] for line in requests} == {"16"}
+    assert sorted({int(line[4]) for line in requests}) == sorted(
+        {told["rounds"][0]["prompt_tokens"][n] for n in PROMPTS})
+    cxlspeckv.remove_store(str(tmp_path / "pool"))
+
+
+@nightly
 def test_packed_blocks_change_the_answers_of_an_engine_little(engine):
     """kvq4 in bfloat16: what the next token may be after blocks that were loaded, against the same
     engine's first look at the prompt. It is 0.02 nats; 0.15 if K is taken for rows of tokens."""

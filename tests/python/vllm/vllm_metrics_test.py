@@ -8,12 +8,22 @@ import types
 import cxlspeckv
 import numpy
 import pytest
+from cxlspeckv import PrefetchSource, PrefetchStats
 from cxlspeckv.vllm import metrics, threads
 from cxlspeckv.vllm.connector import CxlSpecKVConnector
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from vllm.config import KVTransferConfig
 from vllm.v1.kv_offload.base import LookupResult
-from vllm_support import context, corrupt, keys_of, ours, page_facts, pool
+from vllm_support import (
+    Client,
+    context,
+    corrupt,
+    keys_of,
+    ours,
+    page_facts,
+    pushed_down,
+    until_staged,
+)
 
 
 class Prometheus:
@@ -59,22 +69,6 @@ def prometheus():
     return Prometheus()
 
 
-def pushed_down(side, tmp_path, prometheus, **options):
-    """A side, whose blocks 0 to 9 lie in its slower tier only."""
-    one = side({"tiers": [{"uri": "dram:1M"}] + pool(tmp_path)["tiers"]} | options)
-    prometheus.take(one)  # counters of a store begin with the first look
-    one.fill(range(10), seed=1)
-    for n in range(10):
-        one.store(keys_of(n), [n])
-    one.core.store.flush()
-    for n in range(100, 400):
-        one.store(keys_of(n), [9])
-        if n % 20 == 0:
-            one.core.store.flush()
-    assert set(one.core.lookup(keys_of(*range(10))).tolist()) == {1}
-    return one
-
-
 def waits(one, keys, name="waits"):
     """What the scheduler asks of a request in a step, and in another in which it still waits."""
     asked = context(name, keys)
@@ -85,7 +79,7 @@ def waits(one, keys, name="waits"):
 
 
 def test_reading_ahead_is_counted_by_what_came_of_it(side, tmp_path, prometheus):
-    one, keys = pushed_down(side, tmp_path, prometheus), keys_of(*range(4))
+    one, keys = pushed_down(side, tmp_path), keys_of(*range(4))
     asked = waits(one, keys)
     deadline = time.monotonic() + 10
     while set(one.core.lookup(keys[:2]).tolist()) != {0}:
@@ -97,7 +91,7 @@ def test_reading_ahead_is_counted_by_what_came_of_it(side, tmp_path, prometheus)
 
 
 def test_what_did_not_arrive_before_its_load_is_late(side, tmp_path, prometheus):
-    one, keys = pushed_down(side, tmp_path, prometheus), keys_of(*range(4))
+    one, keys = pushed_down(side, tmp_path), keys_of(*range(4))
     one.core.store.promote = lambda keys: None  # a device that takes its time
     asked = waits(one, keys)
     assert one.load(keys, range(20, 24), name="waits") == set()
@@ -134,6 +128,18 @@ def test_requests_and_stores_are_counted(side, prometheus):
     assert value("tier_pinned_bytes", "fast") == 0 and value("tier_fenced", "fast") == 0
 
 
+def test_what_is_staged_for_a_session_is_counted(side, tmp_path, prometheus):
+    one, keys = pushed_down(side, tmp_path), keys_of(0, 1)
+    client = Client(one)
+    client.request(keys, session="s", eta=0.2)
+    until_staged(one, keys)
+    client.request(keys, session="s")
+    prometheus.take(one)
+    found, size = prometheus.samples(), 2 * page_facts().chunk_bytes
+    assert found[metrics.PREFIX + "speculation_staged_bytes"] == {"hinted": size}
+    assert found[metrics.PREFIX + "speculation_useful_bytes"] == {"hinted": size}
+
+
 def refuse(*_, **__):
     raise cxlspeckv.Busy("no")
 
@@ -141,7 +147,7 @@ def refuse(*_, **__):
 def test_whatever_is_announced_arrives(side, tmp_path, prometheus, monkeypatch):
     """Each of the names, so that none is there to stay at zero whatever happens."""
     monkeypatch.setattr(threads, "times", threads.ProcessorTimes())
-    one = pushed_down(side, tmp_path, prometheus, max_store_bytes=4 * page_facts().chunk_bytes)
+    one = pushed_down(side, tmp_path, max_store_bytes=4 * page_facts().chunk_bytes)
     assert one.hits(keys_of(0, 900)) == ["HIT", "MISS"]
     finished = waits(one, keys_of(1, 2), "finished")
     one.manager.on_request_finished(finished)  # wasted
@@ -163,6 +169,10 @@ def test_whatever_is_announced_arrives(side, tmp_path, prometheus, monkeypatch):
     with pytest.raises(cxlspeckv.TimedOut):
         one.core.store.save(bytes(16), one.worker._pages.segments(numpy.array([[9]])),
                             fence=lambda: False, deadline=0.01).wait()
+    staged = PrefetchSource(chunks=1, displaced=0, staged=4, useful=1, late=1, wasted=1, unread=1,
+                            pauses=0, retained=0)
+    one.manager.sessions.stats = lambda: PrefetchStats(
+        learned=staged, hinted=staged, in_flight=0, peak_in_flight=1, sessions=1, blocks=1, failed=0)
     one.core.store.save = refuse
     one.store(keys_of(600), [9])
     prometheus.take(one)

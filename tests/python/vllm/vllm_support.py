@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import cxlspeckv
 import numpy
@@ -189,6 +190,51 @@ class Side:
     def close(self):
         self.worker.shutdown()
         self.manager.shutdown()
+
+
+def pushed_down(side, tmp_path, **options):
+    """A side, whose blocks 0 to 9 lie in its slower tier only."""
+    one = side({"tiers": [{"uri": "dram:1M"}] + pool(tmp_path)["tiers"]} | options)
+    one.manager.metrics.collect(1)  # counters of a store begin with the first look
+    one.fill(range(10), seed=1)
+    for n in range(10):
+        one.store(keys_of(n), [n])
+    one.core.store.flush()
+    for n in range(100, 400):
+        one.store(keys_of(n), [9])
+        if n % 20 == 0:
+            one.core.store.flush()
+    assert set(one.core.lookup(keys_of(*range(10))).tolist()) == {1}
+    return one
+
+
+class Client:
+    """Requests of one session after another, as vLLM tells a manager of them."""
+
+    def __init__(self, one):
+        self.manager, self.number = one.manager, 0
+
+    def comes(self, keys=(), **word):
+        self.number += 1
+        asked = context(f"r{self.number}", keys)
+        asked.kv_transfer_params = {"cxlspeckv": word}
+        self.manager.on_new_request(asked)
+        return asked
+
+    def goes(self, asked):
+        self.manager.sessions.measured(asked.req_id, 300, 20)
+        self.manager.on_request_finished(asked)
+
+    def request(self, keys, **word):
+        self.goes(self.comes(keys, **word))
+
+
+def until_staged(one, keys, tiers=(0,)):
+    deadline = time.monotonic() + 10
+    while set(one.core.lookup(keys).tolist()) != set(tiers) or (
+            one.manager.sessions.stats().in_flight):
+        assert time.monotonic() < deadline, "nothing was staged"
+        time.sleep(0.01)  # sleeps: staging is told to nobody outside
 
 
 # ---- the real engine
