@@ -80,7 +80,7 @@ class Answer:
 class Server:
     """vLLM's HTTP server in a session of its own, which is killed in the end."""
 
-    def __init__(self, folder, site, model, config):
+    def __init__(self, folder, site, model, config, words=(), environment=()):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -95,9 +95,10 @@ class Server:
                  "--host", "127.0.0.1", "--port", str(self.port), "--dtype", "bfloat16",
                  "--enforce-eager", "--max-model-len", "2048", "--max-num-seqs", "2",
                  "--num-gpu-blocks-override", "18", "--gpu-memory-utilization", "0.3",
-                 "--enable-prompt-tokens-details", *transfer],
+                 "--enable-prompt-tokens-details", *transfer, *words],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                start_new_session=True, env=os.environ | ENGINE | {"PYTHONPATH": str(site)})
+                start_new_session=True,
+                env=os.environ | ENGINE | dict(environment) | {"PYTHONPATH": str(site)})
         try:
             self._wait()
         except BaseException:  # SIGTERM among them
@@ -122,14 +123,14 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def ask(self, prompt):
+    def ask(self, prompt, headers=(), **more):
         """The `Answer`. The demo ends if there is none."""
         body = {"model": self.model, "prompt": prompt, "max_tokens": ANSWER_TOKENS,
                 "temperature": 0, "stream": True, "ignore_eos": True,
-                "stream_options": {"include_usage": True}}
+                "stream_options": {"include_usage": True}} | more
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/v1/completions", json.dumps(body).encode(),
-            {"Content-Type": "application/json"})
+            {"Content-Type": "application/json"} | dict(headers))
         began, first, text, usage = time.monotonic(), None, "", None
         try:
             with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
