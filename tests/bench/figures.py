@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs the benchmarks and judges their figures: figures.py BUILD [--json FILE] [NAME]
 
-"vllm", "guest" and "quality" are only run when they are named: the engines of one take ten
-minutes, another boots a kernel, the last runs two models for hours.
+"vllm", "vllm_speculation", "guest" and "quality" are only run when they are named: the engines of the
+first two take ten minutes each, another boots a kernel, the last runs two models for hours.
 
 Each benchmark is a program that takes --json FILE and writes {"machine", "figures": [{"name",
 "value", "unit", "baseline", ...}]}. The bars of the table stand here; other figures may bring
@@ -73,6 +73,8 @@ FIGURES = {
     "vllm_hxp4096_ratio": ("vllm", 3.9, ">="),
     "vllm_hxp4096_kl": ("vllm", 0.1, "<="),
     "vllm_miss_cpu_share": ("vllm", 0.01, "<="),
+    "vllm_speculation_hinted_speedup": ("vllm_speculation", 1.0, ">="),
+    "vllm_speculation_learned_speedup": ("vllm_speculation", 0.99, ">="),
     "step_doorbell_against_ping_pong": ("step_bench", 1.2, "<="),
     "guest_uring_against_null_blk_depth_1": ("guest", 1.0, "<="),
     "guest_uring_against_null_blk_depth_32": ("guest", 1.0, "<="),
@@ -83,8 +85,8 @@ FIGURES = {
     "guest_mib_against_null_blk": ("guest", 1.1, "<="),
     "guest_library_against_soft": ("guest", 0.8, ">="),
 }
-SCRIPTS = {"python", "vllm", "guest", "quality"}  # NAME_bench.py
-NAMED_ONLY = {"vllm", "guest", "quality"}
+SCRIPTS = {"python", "vllm", "vllm_speculation", "guest", "quality"}  # NAME_bench.py
+NAMED_ONLY = {"vllm", "vllm_speculation", "guest", "quality"}
 
 
 def command_of(build, program):
