@@ -181,7 +181,9 @@ TEST_F(Serve, NoKickIsLostBesideAnother) {
     queue.push(nop(static_cast<std::uint16_t>(i)));
     round = i;
     // So that the tail is stored at any moment of the other's turn.
-    for (volatile std::uint32_t spin = i * 37 % 4001; spin != 0; spin = spin - 1) {}
+    std::atomic<std::uint32_t> spins{i * 37 % 4001};
+    while (spins != 0)
+      --spins;
     EXPECT_EQ(queue.ring(), 0);
     speckv_cpl cpl;
     if (!queue.take_in_time(&cpl)) {
