@@ -101,10 +101,11 @@ module speckv_regions #(
   logic [64:0] room;
   assign control = entry_q[159:128];
   assign room    = {1'b0, entry_q[127:64]} - {33'd0, length_q};
-  // valid, the tenant's, readable or writable, and a page size that exists
+  // valid, the tenant's, readable or writable, and of a list of pages, its place and their size
   assign allowed = in_table_q && control[0] && control[31:16] == tenant_q
                    && (writing_q ? control[3] : control[2]) && !room[64]
-                   && (!control[4] || (control[13:8] >= 6'd12 && control[13:8] <= 6'd30));
+                   && (!control[4] || (control[13:8] >= 6'd12 && control[13:8] <= 6'd30
+                                       && entry_q[2:0] == 3'd0));
   // ---- 3: whether the range begins within that room ---------------------------------------------
   assign fits = offset2_q <= room_q;
   always_ff @(posedge clk_i) begin

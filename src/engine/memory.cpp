@@ -32,7 +32,9 @@ std::optional<Place> Memory::check(const std::vector<Region>& regions, std::uint
   if (!region.is(region::kControlValid)) return std::nullopt;
   if (region::kControlTenant.get(region.control) != tenant) return std::nullopt;
   const std::uint64_t shift = region::kControlPageShift.get(region.control);
-  if (region.is(region::kControlPaged) && (shift < 12 || shift > 30)) return std::nullopt;
+  if (region.is(region::kControlPaged) &&
+      (shift < 12 || shift > 30 || region.base % 8 != 0))
+    return std::nullopt;
   if (!region.is(writing ? region::kControlWrite : region::kControlRead)) {
     return std::nullopt;
   }
@@ -85,7 +87,7 @@ Memory::Run Memory::host_run(const Place& place, std::uint64_t at, bool writing)
     const MutableBytes listed = port_.view(entry, 8, false);
     if (listed.size() < 8) return {{}, Answer::bus_error};
     const std::uint64_t within = offset & ((1ULL << shift) - 1);
-    address = load_le<std::uint64_t>(listed.data()) + within;
+    address = load_le<std::uint64_t>(listed.data()) >> shift << shift | within;
     length = std::min<std::uint64_t>(length, (1ULL << shift) - within);
   } else {
     address += offset;

@@ -315,39 +315,6 @@ TEST_P(EngineErrors, one_interrupt_for_each_armed_value_and_none_without) {
   EXPECT_EQ(queue_->poll().size(), 4U);
 }
 
-TEST_P(EngineErrors, paged_regions_follow_their_list) {
-  if (!facts_.has(feature::kPaged)) GTEST_SKIP() << "no paged regions";
-  constexpr std::size_t kPages = 5;
-  const MutableBytes pages = engine_->allocate(kPages * 4096),
-                     list = engine_->allocate(4096);
-  const std::size_t order[kPages] = {3, 0, 4, 1, 2};
-  for (std::size_t i = 0; i < kPages; ++i)
-    store_le(list.data() + 8 * i, bar0_->bus_address(pages.data() + order[i] * 4096));
-  const std::uint32_t id = 60;
-  write64(*bar0_, region_register(id, region::kBase), bar0_->bus_address(list.data()));
-  write64(*bar0_, region_register(id, region::kLength), kPages * 4096 - 100);
-  const std::uint64_t control =
-      region::kControlValid.put(1) | region::kControlRead.put(1) |
-      region::kControlWrite.put(1) | region::kControlPaged.put(1) |
-      region::kControlTenant.put(kTenant);
-  bar0_->write32(region_register(id, region::kControl),
-                 static_cast<std::uint32_t>(control | region::kControlPageShift.put(12)));
-  randomise(host_, 12);
-  const std::uint64_t at = 1000;
-  const std::uint32_t length = kPages * 4096 - 100 - 1000;
-  ASSERT_EQ(answer(copy(host_id_, 0, id, at, length)), Answer::ok);
-  for (std::uint32_t i = 0; i < length; ++i) {
-    const std::size_t offset = at + i;
-    ASSERT_EQ(pages[order[offset / 4096] * 4096 + offset % 4096], host_[i]) << i;
-  }
-  ASSERT_EQ(answer(copy(id, at, host_id_, 65536, length)), Answer::ok);
-  EXPECT_TRUE(std::ranges::equal(host_.subspan(65536, length), host_.first(length)));
-  EXPECT_EQ(answer(copy(id, at, host_id_, 0, length + 1)), Answer::bad_region);
-  bar0_->write32(region_register(id, region::kControl),
-                 static_cast<std::uint32_t>(control | region::kControlPageShift.put(3)));
-  EXPECT_EQ(answer(copy(id, 0, host_id_, 0, 8)), Answer::bad_region);
-}
-
 INSTANTIATE_TEST_SUITE_P(Engines, EngineErrors, testing::ValuesIn(kEngines),
                          [](const auto& param) { return std::string(param.param.name); });
 

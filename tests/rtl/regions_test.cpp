@@ -119,7 +119,7 @@ TEST_F(Regions, ChecksAreTheModels) {
   for (int round = 0; round < 40; ++round) {
     for (std::uint32_t n = 0; n < kEntries; ++n) {
       const std::uint64_t length = random() % 4 == 0 ? random() : random() % 5000;
-      write(n, 0, static_cast<std::uint32_t>(random()));
+      write(n, 0, static_cast<std::uint32_t>(random() << random() % 4));
       write(n, 4, static_cast<std::uint32_t>(random()));
       write(n, 8, static_cast<std::uint32_t>(length));
       write(n, 12, static_cast<std::uint32_t>(length >> 32));
