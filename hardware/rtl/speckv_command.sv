@@ -3,9 +3,10 @@
 //
 // NOP, COPY, ENCODE, DECODE, PREFETCH, FILL, FENCE. What is before a FENCE has ended when it
 // begins, as everything has.
-// Ports: descriptors with their queue's tenant; outcomes; checks of the region table; jobs of the
-// mover; lines of the fast buffer; faults injected for tests; amounts that counters add. `idle_o`:
-// no descriptor is here, so no region is in use.
+// Ports: descriptors with their queue's tenant; outcomes; checks of the region table; walks of
+// lists of pages; jobs of the mover, whose address in a region of pages is the offset, `*_paged_o`
+// while one runs; lines of the fast buffer; faults injected for tests; amounts that counters add.
+// `idle_o`: no descriptor is here, so no region is in use.
 // Latency: 7 cycles for a descriptor that moves nothing, 17 from one to the mover's job. Trusts the
 // tenant, and the answers of the other blocks; nothing of a descriptor. Where the driver's regions
 // pass the end of device memory, that is a bus error.
@@ -45,6 +46,18 @@ module speckv_command #(
   input  logic         answer_ok_i,
   input  logic [63:0]  answer_base_i,
   input  logic [31:0]  answer_control_i,
+  output logic         walk_valid_o,     // until done: of one side, whose words stay for the job
+  output logic         walk_target_o,
+  input  logic         walk_done_i,
+  input  logic         walk_failed_i,
+  output logic         source_paged_o,
+  output logic [11:0]  source_region_o,
+  output logic [63:0]  source_list_o,
+  output logic [5:0]   source_shift_o,
+  output logic         target_paged_o,
+  output logic [11:0]  target_region_o,
+  output logic [63:0]  target_list_o,
+  output logic [5:0]   target_shift_o,
   output logic [51:0]  line_o,           // of the fast buffer
   input  logic         line_here_i,
   output logic         fill_begin_o,
@@ -79,7 +92,7 @@ module speckv_command #(
   localparam logic [3:0] Idle = 4'd0, Sizes = 4'd1, Source = 4'd2, SourceAnswer = 4'd3,
                          Target = 4'd4, TargetAnswer = 4'd5, Look = 4'd6, Plan = 4'd7, Run = 4'd8,
                          Line = 4'd9, LineLook = 4'd10, LineRun = 4'd11, Count = 4'd12,
-                         Tell = 4'd13;
+                         Tell = 4'd13, WalkSource = 4'd14, WalkTarget = 4'd15;
   logic [3:0] state_d, state_q;
 
   // ---- the descriptor ---------------------------------------------------------------------------
@@ -114,8 +127,9 @@ module speckv_command #(
       .layer_bytes_o(layer_bytes), .coded_bytes_o(coded_bytes));
 
   // ---- regions: an address, and whether it is one -----------------------------------------------
-  logic        usable, source_device_d, target_device_d;
-  logic [63:0] source_d, target_d, offset;
+  logic        usable, paged, source_device_d, target_device_d;
+  logic        source_pages_d, source_pages_q, target_pages_d, target_pages_q;
+  logic [63:0] source_d, target_d, offset, address;
   logic [31:0] out_bytes;
   assign offset          = check_writing_o ? d_q[speckv_pkg::DescDstOffsetLow +: 64]
                                            : d_q[speckv_pkg::DescSrcOffsetLow +: 64];
@@ -126,12 +140,17 @@ module speckv_command #(
   assign check_tenant_o  = tenant_q;
   assign check_offset_o  = offset;
   assign check_length_o  = check_writing_o && codes ? room : length;
-  // No lists of pages here, as the feature bits say; only device memory can be prefetched.
-  assign usable = answer_ok_i && !answer_control_i[4] && (!prefetches || answer_control_i[1]);
-  assign source_d        = state_q == SourceAnswer ? answer_base_i + offset : source_o;
+  // Only device memory can be prefetched, and only host memory is in pages: there the address is
+  // the offset.
+  assign usable  = answer_ok_i && (!prefetches || answer_control_i[1]);
+  assign paged   = answer_control_i[4] && !answer_control_i[1];
+  assign address = paged ? offset : answer_base_i + offset;
+  assign source_d        = state_q == SourceAnswer ? address : source_o;
   assign source_device_d = state_q == SourceAnswer ? answer_control_i[1] : source_device_o;
-  assign target_d        = state_q == TargetAnswer ? answer_base_i + offset : target_o;
+  assign source_pages_d  = state_q == SourceAnswer ? paged : source_pages_q && !ready_o;
+  assign target_d        = state_q == TargetAnswer ? address : target_o;
   assign target_device_d = state_q == TargetAnswer ? answer_control_i[1] : target_device_o;
+  assign target_pages_d  = state_q == TargetAnswer ? paged : target_pages_q && !ready_o;
   assign out_bytes       = encodes ? coded_bytes : decodes ? layer_bytes : length;
 
   // Whether a range is in device memory.
@@ -162,7 +181,7 @@ module speckv_command #(
   // ---- the plan: what is said if nothing worse happens, and the job -----------------------------
   logic [14:0] then_d, then_q, code_d, early, late;
   assign nowhere_o = then_q != speckv_pkg::StatusOk;
-  logic        mismatch, too_long, source_fails, target_fails, finds;
+  logic        mismatch, too_long, source_fails, target_fails, finds, unlisted, walks_target;
   assign mismatch     = decodes && length != coded_bytes;
   assign too_long     = decodes && {1'b0, length} > {MaxLayer, 1'b0} + 33'd4096;
   assign source_fails = reads && (source_device_o ? !source_inside_q : fail_read_q);
@@ -170,6 +189,9 @@ module speckv_command #(
   assign takes_read   = state_q == Plan && reads && !source_device_o;
   assign takes_write  = state_q == Plan && writes && !target_device_o && !source_fails;
   assign finds        = state_q == Plan && reads && source_device_o && poisoned;
+  // The target's pages are looked for if something is written; without them nothing is.
+  assign walks_target = target_pages_q && then_d == speckv_pkg::StatusOk;
+  assign unlisted     = state_q == WalkTarget && walk_done_i && walk_failed_i;
   always_comb begin
     // Known before anything moves.
     if (too_long)                           early = speckv_pkg::StatusCorrupted;
@@ -178,7 +200,8 @@ module speckv_command #(
     else if (fills && target_fails)         early = speckv_pkg::StatusBusError;
     else                                    early = speckv_pkg::StatusOk;
     // Known, but said only after what is found while reading.
-    if (state_q != Plan)                    then_d = then_q;
+    if (unlisted)                           then_d = speckv_pkg::StatusBusError;
+    else if (state_q != Plan)               then_d = then_q;
     else if (mismatch)                      then_d = speckv_pkg::StatusCorrupted;
     else if (codes && out_bytes > room)     then_d = speckv_pkg::StatusNoSpace;
     else if (target_fails)                  then_d = speckv_pkg::StatusBusError;
@@ -202,6 +225,8 @@ module speckv_command #(
       else if (lossy && !mismatch)                   job_d = encodes ? Encode : Decode;
       else if (then_d == speckv_pkg::StatusOk)       job_d = Copy;
       else                                           job_d = Check;
+    end else if (unlisted && !lossy) begin
+      job_d = Check;
     end
   end
 
@@ -252,7 +277,16 @@ module speckv_command #(
       Look: state_d = Plan;
       Plan: begin
         code_d  = early;
-        state_d = early != speckv_pkg::StatusOk ? Tell : prefetches ? Line : Run;
+        state_d = early != speckv_pkg::StatusOk ? Tell : prefetches ? Line
+                  : source_pages_q ? WalkSource : walks_target ? WalkTarget : Run;
+      end
+      WalkSource: if (walk_done_i) begin
+        state_d = walk_failed_i ? Tell : walks_target ? WalkTarget : Run;
+        if (walk_failed_i) code_d = speckv_pkg::StatusBusError;
+      end
+      WalkTarget: if (walk_done_i) begin
+        state_d = walk_failed_i && fills ? Tell : Run;
+        if (walk_failed_i) code_d = speckv_pkg::StatusBusError;
       end
       Run: if (done_i) begin
         code_d  = late;
@@ -275,7 +309,7 @@ module speckv_command #(
   end
   // A pulse in the cycle after the decision, when the job and its words stand.
   logic start_d;
-  assign start_d = (state_q == Plan && state_d == Run) || wants;
+  assign start_d = (state_q != Run && state_d == Run) || wants;
 
   // The source's range is looked at first, then a line's; what is written loses its poison.
   assign range       = state_q == Line || state_q == LineLook ? {line_o, 12'd0}
@@ -317,6 +351,12 @@ module speckv_command #(
     end
   end
 
+  assign walk_valid_o    = state_q == WalkSource || state_q == WalkTarget;
+  assign walk_target_o   = state_q == WalkTarget;
+  assign source_paged_o  = source_pages_q && state_q == Run;
+  assign source_region_o = d_q[speckv_pkg::DescSrcRegionLow +: 12];
+  assign target_paged_o  = target_pages_q && state_q == Run;
+  assign target_region_o = d_q[speckv_pkg::DescDstRegionLow +: 12];
   assign ready_o         = state_q == Idle;
   assign idle_o          = state_q == Idle;
   assign outcome_valid_o = state_q == Tell;
@@ -356,13 +396,23 @@ module speckv_command #(
     job_o           <= job_d;
     source_o        <= state_q == LineLook ? {line_o, 12'd0} : source_d;
     source_device_o <= source_device_d;
+    source_pages_q  <= source_pages_d;
     target_o        <= target_d;
     target_device_o <= target_device_d;
+    target_pages_q  <= target_pages_d;
     source_inside_q <= source_inside;
     target_inside_q <= target_inside;
     line_o          <= line_d;
     lines_q         <= lines_d;
     if (state_q == Plan) last_line_q <= last_line;
+    if (state_q == SourceAnswer) begin
+      source_list_o  <= answer_base_i;
+      source_shift_o <= answer_control_i[13:8];
+    end
+    if (state_q == TargetAnswer) begin
+      target_list_o  <= answer_base_i;
+      target_shift_o <= answer_control_i[13:8];
+    end
   end
   logic unused;
   assign unused = &{1'b0, last_byte[11:0], answer_control_i};

@@ -1,5 +1,6 @@
 // speckv_top -- the card: registers, queues, the command engine, the mover with its codecs, the
-// fast buffer, the region table and interrupts. What a vendor's shell has to bring is outside.
+// fast buffer, the region table, the pages of regions and interrupts. What a vendor's shell has to
+// bring is outside.
 //
 // Ports: `l_`, an AXI4-Lite slave with BAR0; `h_`, an AXI4 master to host memory, by bus address;
 // `m_`, an AXI4 master to device memory, from address 0 on; MSI-X messages for the shell to write.
@@ -90,8 +91,8 @@ module speckv_top #(
   input  logic         snoop_valid_i,
   input  logic [63:0]  snoop_address_i   // of any byte of its 4 KB
 );
-  localparam logic [63:0] Features = speckv_pkg::FeatureCrc | speckv_pkg::FeatureInject
-                                     | speckv_pkg::FeatureCoalesce;
+  localparam logic [63:0] Features = speckv_pkg::FeatureCrc | speckv_pkg::FeaturePaged
+                                     | speckv_pkg::FeatureInject | speckv_pkg::FeatureCoalesce;
   localparam logic [63:0] Codecs = (64'd1 << speckv_pkg::CodecRaw)
                                    | (64'd1 << speckv_pkg::CodecInt8)
                                    | (64'd1 << speckv_pkg::CodecKvq4);
@@ -105,6 +106,8 @@ module speckv_top #(
   localparam int Beats = MaxLayer / 64;
   localparam int Rows = MaxLayer / 2 < 65536 ? MaxLayer / 2 : 65536;
   localparam int Words = Beats < 4096 ? Beats : 4096;
+  // The pages of the longest range, 4 KB each and eight a line, wherever it begins.
+  localparam int ListLines = 1 << $clog2(MaxLength / 32768 + 2);
 
   // ---- BAR0 -------------------------------------------------------------------------------------
   logic        request, write, done, csr_done, queues_done, msix_done, regions_done, none_done;
@@ -145,8 +148,9 @@ module speckv_top #(
   logic [4:0]  more;
   logic [31:0] more_count;
   logic        took, answered, failed, raised, hit, miss, stuck;
-  logic        error_valid, error_ready, command_idle;
+  logic        error_valid, error_ready, command_idle, forgotten;
   logic [63:0] error_entry;
+  localparam logic [2:0] Stage = 3'd3;  // of the mover's jobs
   logic [2:0]  job;
   logic [183:0] count;
   always_comb begin
@@ -155,7 +159,7 @@ module speckv_top #(
     count[8*speckv_pkg::CounterCompletions +: 8]  = {7'd0, answered};
     count[8*speckv_pkg::CounterFailures +: 8]     = {7'd0, failed};
     count[8*speckv_pkg::CounterBufferHits +: 8]   = {1'b0, hit, 6'd0};
-    count[8*speckv_pkg::CounterBufferMisses +: 8] = {1'b0, miss && job != 3'd3, 6'd0};
+    count[8*speckv_pkg::CounterBufferMisses +: 8] = {1'b0, miss && job != Stage, 6'd0};
     count[8*speckv_pkg::CounterInterrupts +: 8]   = {7'd0, raised};
   end
   speckv_csr #(
@@ -170,7 +174,7 @@ module speckv_top #(
     .fatal_cause_i(speckv_pkg::FatalCauseWatchdog), .enable_o(enable),
     .fatal_o(unused_fatal), .reset_o(resetting), .reset_done_i(reset_done),
     .error_interrupt_o(error_interrupt), .invalidate_o(invalidate),
-    .invalidate_region_o(unused_region), .invalidate_done_i(command_idle), .inject_o(inject),
+    .invalidate_region_o(unused_region), .invalidate_done_i(forgotten), .inject_o(inject),
     .inject_kind_o(inject_kind), .inject_argument_o(inject_argument),
     .block_shift_o(unused_shift), .directory_quota_o(unused_quota), .weights_o(unused_weights),
     .thresholds_o(unused_thresholds));
@@ -179,13 +183,24 @@ module speckv_top #(
   // Whatever is under way is for a queue that is served: it waits for the bytes of its descriptor,
   // the outcome, and the answer to its completion; the outcome waits for its jobs, and each job for
   // the last answer to each of its ranges. So while no queue is served all else is idle.
-  logic clear, cleared_d, cleared_q, queues_idle, queues_busy, regions_busy, mover_idle;
+  logic clear, cleared_d, cleared_q, queues_idle, queues_busy, regions_busy, mover_idle, atu_busy;
   assign clear      = resetting && !cleared_q && queues_idle;
   assign cleared_d  = resetting && (cleared_q || clear);
-  assign reset_done = cleared_q && !queues_busy && !regions_busy;
+  assign reset_done = cleared_q && !queues_busy && !regions_busy && !atu_busy;
+
+  // An order to invalidate waits until no descriptor is here, and forgets all pages once.
+  logic forget, forgot_d, forgot_q;
+  assign forget    = invalidate && command_idle && !forgot_q;
+  assign forgot_d  = invalidate && (forgot_q || forget);
+  assign forgotten = forgot_q && !atu_busy;
   always_ff @(posedge clk_i) begin
-    if (!rst_ni) cleared_q <= 1'b0;
-    else         cleared_q <= cleared_d;
+    if (!rst_ni) begin
+      cleared_q <= 1'b0;
+      forgot_q  <= 1'b0;
+    end else begin
+      cleared_q <= cleared_d;
+      forgot_q  <= forgot_d;
+    end
   end
 `ifdef SPECKV_ASSERT
   always @(posedge clk_i)
@@ -258,6 +273,10 @@ module speckv_top #(
   logic [63:0] source, target, pattern;
   logic [31:0] source_bytes, target_bytes, unit_bytes;
   logic [15:0] heads, tokens, channels;
+  logic        walk_valid, walk_target, walk_done, walk_failed, source_paged, target_paged;
+  logic [11:0] source_region, target_region;
+  logic [63:0] source_list, target_list;
+  logic [5:0]  source_shift, target_shift;
   speckv_command #(
     .Codecs(Codecs), .Opcodes(Opcodes), .MaxLength(MaxLength), .MaxLayer(MaxLayer),
     .Lines(Lines)) u_command (
@@ -270,7 +289,12 @@ module speckv_top #(
     .check_tenant_o(check_tenant), .check_offset_o(check_offset),
     .check_length_o(check_length), .check_writing_o(check_writing),
     .answer_valid_i(answer_valid), .answer_ok_i(answer_ok), .answer_base_i(answer_base),
-    .answer_control_i(answer_control), .line_o(line), .line_here_i(line_here),
+    .answer_control_i(answer_control), .walk_valid_o(walk_valid), .walk_target_o(walk_target),
+    .walk_done_i(walk_done), .walk_failed_i(walk_failed), .source_paged_o(source_paged),
+    .source_region_o(source_region), .source_list_o(source_list),
+    .source_shift_o(source_shift), .target_paged_o(target_paged),
+    .target_region_o(target_region), .target_list_o(target_list),
+    .target_shift_o(target_shift), .line_o(line), .line_here_i(line_here),
     .fill_begin_o(fill_begin), .fill_end_o(fill_end), .drop_o(drop), .start_o(start),
     .job_o(job), .done_i(job_done), .read_error_i(read_error), .write_error_i(write_error),
     .bad_i(bad), .crc_i(mover_crc), .source_device_o(source_device), .source_o(source),
@@ -289,16 +313,23 @@ module speckv_top #(
     .answer_valid_o(answer_valid), .answer_ok_o(answer_ok), .answer_base_o(answer_base),
     .answer_control_o(answer_control));
 
-  // ---- bytes ------------------------------------------------------------------------------------
+  // ---- bytes: of a descriptor, or of a list of pages --------------------------------------------
+  logic         list_start, listing, c_ar_valid, c_ar_ready, c_aw_valid, c_aw_ready;
+  logic         c_w_valid, c_w_ready;
+  logic [63:0]  list_address, c_ar_addr, c_aw_addr;
+  logic [31:0]  list_bytes;
+  logic [7:0]   c_ar_len, c_aw_len;
   logic         stage_valid, b_ar_valid, b_ar_ready, b_r_valid, b_r_ready, b_r_last;
   logic [511:0] stage_data, b_r_data;
   logic [63:0]  b_ar_addr;
   logic [7:0]   b_ar_len;
   logic [1:0]   b_r_resp;
   speckv_mover #(.Beats(Beats), .Rows(Rows), .Words(Words)) u_mover (
-    .clk_i(clk_i), .rst_ni(rst_ni), .start_i(start), .job_i(job), .done_o(job_done),
-    .read_error_o(read_error), .write_error_o(write_error), .bad_o(bad), .crc_o(mover_crc),
-    .source_device_i(source_device), .source_i(source), .source_bytes_i(source_bytes),
+    .clk_i(clk_i), .rst_ni(rst_ni), .start_i(start || list_start), .job_i(listing ? Stage : job),
+    .done_o(job_done), .read_error_o(read_error), .write_error_o(write_error), .bad_o(bad),
+    .crc_o(mover_crc), .source_device_i(source_device && !listing),
+    .source_i(listing ? list_address : source),
+    .source_bytes_i(listing ? list_bytes : source_bytes),
     .target_device_i(target_device), .target_i(target), .target_bytes_i(target_bytes),
     .nowhere_i(nowhere), .pattern_i(pattern), .int8_i(int8), .bf16_i(bf16), .latent_i(latent),
     .interleaved_i(interleaved), .heads_i(heads), .tokens_i(tokens), .channels_i(channels),
@@ -310,11 +341,11 @@ module speckv_top #(
     .complete_address_i(complete_address), .entry_valid_i(entry_valid),
     .entry_ready_o(entry_ready), .entry_i(entry), .written_valid_o(written_valid),
     .written_ready_i(written_ready), .written_error_o(written_error), .idle_o(mover_idle),
-    .h_ar_valid_o(h_ar_valid_o), .h_ar_ready_i(h_ar_ready_i), .h_ar_addr_o(h_ar_addr_o),
-    .h_ar_len_o(h_ar_len_o), .h_r_valid_i(h_r_valid_i), .h_r_ready_o(h_r_ready_o),
+    .h_ar_valid_o(c_ar_valid), .h_ar_ready_i(c_ar_ready), .h_ar_addr_o(c_ar_addr),
+    .h_ar_len_o(c_ar_len), .h_r_valid_i(h_r_valid_i), .h_r_ready_o(h_r_ready_o),
     .h_r_data_i(h_r_data_i), .h_r_resp_i(h_r_resp_i), .h_r_last_i(h_r_last_i),
-    .h_aw_valid_o(h_aw_valid_o), .h_aw_ready_i(h_aw_ready_i), .h_aw_addr_o(h_aw_addr_o),
-    .h_aw_len_o(h_aw_len_o), .h_w_valid_o(h_w_valid_o), .h_w_ready_i(h_w_ready_i),
+    .h_aw_valid_o(c_aw_valid), .h_aw_ready_i(c_aw_ready), .h_aw_addr_o(c_aw_addr),
+    .h_aw_len_o(c_aw_len), .h_w_valid_o(c_w_valid), .h_w_ready_i(c_w_ready),
     .h_w_data_o(h_w_data_o), .h_w_strb_o(h_w_strb_o), .h_w_last_o(h_w_last_o),
     .h_b_valid_i(h_b_valid_i), .h_b_ready_o(h_b_ready_o), .h_b_resp_i(h_b_resp_i),
     .m_ar_valid_o(b_ar_valid), .m_ar_ready_i(b_ar_ready), .m_ar_addr_o(b_ar_addr),
@@ -324,9 +355,28 @@ module speckv_top #(
     .m_aw_len_o(m_aw_len_o), .m_w_valid_o(m_w_valid_o), .m_w_ready_i(m_w_ready_i),
     .m_w_data_o(m_w_data_o), .m_w_strb_o(m_w_strb_o), .m_w_last_o(m_w_last_o),
     .m_b_valid_i(m_b_valid_i), .m_b_ready_o(m_b_ready_o), .m_b_resp_i(m_b_resp_i));
+  speckv_atu #(.Lines(ListLines)) u_atu (
+    .clk_i(clk_i), .rst_ni(rst_ni), .flush_i(clear || forget), .busy_o(atu_busy),
+    .walk_valid_i(walk_valid), .walk_target_i(walk_target), .walk_done_o(walk_done),
+    .walk_failed_o(walk_failed), .source_paged_i(source_paged), .source_region_i(source_region),
+    .source_list_i(source_list), .source_shift_i(source_shift), .source_offset_i(source),
+    .source_bytes_i(source_bytes), .target_paged_i(target_paged),
+    .target_region_i(target_region), .target_list_i(target_list),
+    .target_shift_i(target_shift), .target_offset_i(target), .target_bytes_i(target_bytes),
+    .read_start_o(list_start), .reading_o(listing), .read_address_o(list_address),
+    .read_bytes_o(list_bytes), .read_beat_i(stage_valid), .read_data_i(stage_data),
+    .read_done_i(job_done), .read_error_i(read_error),
+    .ar_valid_i(c_ar_valid), .ar_ready_o(c_ar_ready), .ar_addr_i(c_ar_addr),
+    .ar_len_i(c_ar_len), .h_ar_valid_o(h_ar_valid_o), .h_ar_ready_i(h_ar_ready_i),
+    .h_ar_addr_o(h_ar_addr_o), .h_ar_len_o(h_ar_len_o),
+    .aw_valid_i(c_aw_valid), .aw_ready_o(c_aw_ready), .aw_addr_i(c_aw_addr),
+    .aw_len_i(c_aw_len), .h_aw_valid_o(h_aw_valid_o), .h_aw_ready_i(h_aw_ready_i),
+    .h_aw_addr_o(h_aw_addr_o), .h_aw_len_o(h_aw_len_o),
+    .w_valid_i(c_w_valid), .w_ready_o(c_w_ready), .w_last_i(h_w_last_o),
+    .h_w_valid_o(h_w_valid_o), .h_w_ready_i(h_w_ready_i));
   speckv_buffer #(.Lines(Lines)) u_buffer (
     .clk_i(clk_i), .rst_ni(rst_ni), .clear_i(clear), .query_line_i(line),
-    .query_here_o(line_here), .fill_begin_i(fill_begin), .fill_valid_i(stage_valid),
+    .query_here_o(line_here), .fill_begin_i(fill_begin), .fill_valid_i(stage_valid && !listing),
     .fill_data_i(stage_data), .fill_end_i(fill_end), .drop_i(drop),
     .drop_line_i(inject_argument[63:12]),
     .snoop_i(snoop_valid_i), .snoop_line_i(snoop_address_i[63:12]),
@@ -339,8 +389,8 @@ module speckv_top #(
     .write_i(m_aw_valid_o && m_aw_ready_i), .write_line_i(m_aw_addr_o[63:12]),
     .hit_o(hit), .miss_o(miss));
 
-  assign quiet_o = queues_quiet && msix_quiet && !resetting && !regions_busy && !invalidate
-                   && !request && !l_b_valid_o && !l_r_valid_o;
+  assign quiet_o = queues_quiet && msix_quiet && !resetting && !regions_busy && !atu_busy
+                   && !invalidate && !request && !l_b_valid_o && !l_r_valid_o;
   logic unused;
   assign unused = &{1'b0, unused_fatal, unused_region, unused_shift, unused_quota, unused_weights,
                     unused_thresholds, snoop_address_i[11:0], mover_idle};

@@ -1,5 +1,7 @@
 #include "rtl/command_bench.hpp"
 
+#include "base/endian.hpp"
+
 namespace speckv::rtl {
 namespace {
 
@@ -33,12 +35,36 @@ std::optional<std::vector<std::byte>> output(const Job& job, Bytes source) {
 
 }  // namespace
 
+std::optional<std::uint64_t> Memories::page(const Pages& pages,
+                                            std::uint64_t number) const {
+  const std::uint64_t at = pages.list + 8 * number - kLists;
+  if (at > kListBytes - 8) return std::nullopt;
+  return load_le<std::uint64_t>(lists.data() + at) >> pages.shift << pages.shift;
+}
+
+std::vector<Range> Memories::pieces(const Range& range, const Pages& pages) const {
+  if (!pages.there) return {range};
+  std::vector<Range> all;
+  const std::uint64_t size = 1ULL << pages.shift;
+  for (std::uint64_t done = 0; done < range.bytes;) {
+    const std::uint64_t at = range.first + done, within = at % size;
+    const std::uint64_t bytes = std::min(size - within, range.bytes - done);
+    const auto base = page(pages, at / size);
+    all.push_back({false, base ? *base + within : kLists - kHost, bytes});
+    done += bytes;
+  }
+  return all;
+}
+
 Done carry_out(const Job& job, Memories& memories) {
   Done done;
-  Bytes source;
+  std::vector<std::byte> source;
   if (job.kind != Job::fill) {
-    source = memories.at(job.source);
-    done.read_error = source.empty();
+    for (const Range& piece : memories.pieces(job.source, job.source_pages)) {
+      const MutableBytes bytes = memories.at(piece);
+      done.read_error = done.read_error || bytes.empty();
+      source.insert(source.end(), bytes.begin(), bytes.end());
+    }
     if (done.read_error) return done;
     done.crc = crc32c(0, source);
   }
@@ -54,11 +80,17 @@ Done carry_out(const Job& job, Memories& memories) {
   if (job.nowhere && codes) return done;
   EXPECT_FALSE(job.nowhere);
   EXPECT_EQ(out->size(), job.target.bytes);
-  const MutableBytes to = memories.at(job.target);
-  done.write_error = to.size() != out->size();
+  const auto pieces = memories.pieces(job.target, job.target_pages);
+  for (const Range& piece : pieces)
+    done.write_error = done.write_error || memories.at(piece).empty();
   if (done.write_error) return done;
-  std::copy(out->begin(), out->end(), to.begin());
-  done.written = job.target;
+  auto from = out->begin();
+  for (const Range& piece : pieces) {
+    const MutableBytes to = memories.at(piece);
+    std::copy_n(from, to.size(), to.begin());
+    from += static_cast<std::ptrdiff_t>(to.size());
+  }
+  done.written = pieces;
   return done;
 }
 

@@ -24,6 +24,8 @@ inline constexpr std::uint64_t kDevice = 200 * 1024 + 64, kHost = 160 * 1024;
 inline constexpr std::uint32_t kMaxLength = 1U << 17, kMaxLayer = 1U << 15, kLines = 4;
 inline constexpr std::uint32_t kEntries = 16, kTenants = 2;
 inline constexpr std::uint64_t kLine = engine::Memory::kLine;
+// Bus addresses at which lists of pages lie.
+inline constexpr std::uint64_t kLists = 1ULL << 41, kListBytes = 4096;
 using Words = std::array<std::uint32_t, 16>;  // a descriptor
 
 // A range of one of the two memories.
@@ -37,10 +39,23 @@ struct Range {
   }
 };
 
+// The list that a range's offsets go through, if there is one.
+struct Pages {
+  bool there = false;
+  std::uint64_t list = 0;
+  std::uint32_t shift = 0;
+  bool operator==(const Pages&) const = default;
+};
+
 struct Memories {
   std::vector<std::byte> device = std::vector<std::byte>(kDevice);
   std::vector<std::byte> host = std::vector<std::byte>(kHost);
+  std::vector<std::byte> lists = std::vector<std::byte>(kListBytes);
 
+  // The page that an entry names; nothing if it cannot be read.
+  std::optional<std::uint64_t> page(const Pages& pages, std::uint64_t number) const;
+  // What lies together of a range; of a page that nobody knows, a range of no memory.
+  std::vector<Range> pieces(const Range& range, const Pages& pages) const;
   // Empty if not all of it is there.
   MutableBytes at(const Range& range) {
     auto& memory = range.device ? device : host;
@@ -136,7 +151,10 @@ class Golden final : private engine::HostPort {
   }
   MutableBytes view(std::uint64_t address, std::uint64_t length, bool) noexcept override {
     MutableBytes all = memories.host;
-    if (address >= kRings) {
+    if (address >= kLists) {
+      all = memories.lists;
+      address -= kLists;
+    } else if (address >= kRings) {
       all = {reinterpret_cast<std::byte*>(rings_.data()), sizeof rings_};
       address -= kRings;
     }
@@ -155,6 +173,7 @@ struct Job {
   enum Kind : std::uint8_t { copy, fill, check, stage, encode, decode };
   std::uint8_t kind = copy;
   Range source{}, target{};
+  Pages source_pages{}, target_pages{};
   bool nowhere = false, int8 = false;
   std::uint64_t pattern = 0;
   BlockLayout layout{};
@@ -166,7 +185,7 @@ struct Job {
 struct Done {
   bool read_error = false, write_error = false, bad = false;
   std::uint32_t crc = 0;
-  std::optional<Range> written{};
+  std::vector<Range> written{};
 };
 
 // Carries a job out, all at once.

@@ -1,5 +1,7 @@
 #include "rtl/command_fixture.hpp"
 
+#include "base/endian.hpp"
+
 namespace speckv::rtl {
 namespace {
 
@@ -14,7 +16,10 @@ constexpr std::uint32_t control_of(std::uint32_t tenant, bool device) {
       engine::region::kControlWrite.put(1) | engine::region::kControlDevice.put(device) |
       engine::region::kControlTenant.put(tenant));
 }
-constexpr std::uint32_t kListOfPages = 1U << 4;
+constexpr std::uint32_t in_pages(std::uint32_t shift) {
+  return static_cast<std::uint32_t>(engine::region::kControlPaged.put(1) |
+                                    engine::region::kControlPageShift.put(shift));
+}
 
 bool is(const Descriptor& d, Opcode opcode) {
   return d.opcode == static_cast<std::uint8_t>(opcode);
@@ -22,12 +27,18 @@ bool is(const Descriptor& d, Opcode opcode) {
 bool codes(const Descriptor& d) {
   return is(d, Opcode::encode) || is(d, Opcode::decode);
 }
+Pages pages_of(const Region& region) {
+  return {
+      true, region.base,
+      static_cast<std::uint32_t>(engine::region::kControlPageShift.get(region.control))};
+}
 
 }  // namespace
 
 Command::Command() {
   sim_->valid_i = sim_->clear_i = sim_->inject_i = sim_->answer_valid_i = 0;
   sim_->check_ready_i = sim_->done_i = sim_->line_here_i = 0;
+  sim_->walk_done_i = sim_->walk_failed_i = 0;
   sim_->memory_bytes_i = kDevice;
   for (std::byte& b : pool_)
     b = static_cast<std::byte>(random_());
@@ -42,17 +53,31 @@ Command::Command() {
 
 // ---- both cards -----------------------------------------------------------------------
 
-// The golden card has lists of pages; in its table the entry that is one is not valid.
 void Command::renew_regions() {
   for (std::uint32_t tenant = 0; tenant < kTenants; ++tenant) {
     regions_[1 + 2 * tenant] = {0, kDevice, control_of(tenant, true)};
     regions_[2 + 2 * tenant] = {0, kHost, control_of(tenant, false)};
+    const std::uint32_t shift = 12 + any(2);
+    std::vector<std::uint64_t> pages(kHost >> shift);
+    for (std::size_t i = 0; i < pages.size(); ++i)
+      pages[i] = i << shift;
+    std::shuffle(pages.begin(), pages.end(), random_);
+    const std::uint64_t list = tenant * kListBytes / 2 + 8 * any(9);
+    for (std::size_t i = 0; i < pages.size(); ++i)
+      store_le(mine_.lists.data() + list + 8 * i, pages[i] | any(1U << shift));
+    regions_[kPaged + tenant] = {kLists + list, kHost,
+                                 control_of(tenant, false) | in_pages(shift)};
   }
+  golden_.memories.lists = mine_.lists;
   for (std::uint32_t n = kFirstOther; n < kEntries; ++n) {
     Region& r = regions_[n];
     r = {any(8) * 64ULL * 512, any(kDevice), control_of(any(kTenants), any(2) == 0)};
     if (any(4) == 0) r.base = any(2 * kDevice);
     if (any(8) == 0) r.base = 0 - std::uint64_t{any(1U << 20)};
+    if (any(4) == 0) {  // in pages, also such as do not exist, some out of reach
+      r.base = kLists + any(kListBytes / 8 + 20) * 8 + (any(8) == 0);
+      r.control |= in_pages(11 + any(4));
+    }
     if (any(3) == 0) r.control ^= 1U << any(4);  // valid, device, read, write
   }
 }
@@ -65,6 +90,7 @@ void Command::start_over() {
   poisoned_ = 0;
   fault_armed_ = running_ = false;
   answer_.reset();
+  walk_ends_.reset();
   for (const Counter c : kCounted)
     counted_[c] = golden_.counter(c);
 }
@@ -125,8 +151,12 @@ void Command::both(const Words& words, std::uint32_t tenant) {
   const auto wanted =
       static_cast<Answer>(engine::completion::kStatusCode.get(entry.status));
   const auto from = range(d, tenant, false), to = range(d, tenant, true);
-  const bool copies = is(d, Opcode::copy) && from && to;
-  const bool overlap = copies && from->meets(*to);  // not specified then
+  const bool copies = is(d, Opcode::copy) && !from.empty() && !to.empty();
+  bool overlap = false;  // not specified then
+  for (const Range& a : from) {
+    for (const Range& b : to)
+      overlap = overlap || (copies && a.meets(b));
+  }
   // The model looks at a line of its buffer at a time, and at the target in between.
   const bool either = copies && poisoned_ != 0 && wanted == Answer::bus_error &&
                       outcome_->answer == Answer::poison;
@@ -141,8 +171,10 @@ void Command::both(const Words& words, std::uint32_t tenant) {
   }
   compare_counts(d);
   const bool writes = is(d, Opcode::copy) || is(d, Opcode::fill) || codes(d);
-  const bool spoilt = writes && to && (wanted != Answer::ok || overlap);
-  if (spoilt) mine_.take(golden_.memories, *to);
+  const bool spoilt = writes && !to.empty() && (wanted != Answer::ok || overlap);
+  for (const Range& piece : to) {
+    if (spoilt) mine_.take(golden_.memories, piece);
+  }
   const auto same = [](const auto& x, const auto& y) {
     return std::memcmp(x.data(), y.data(), x.size()) == 0;
   };
@@ -150,12 +182,13 @@ void Command::both(const Words& words, std::uint32_t tenant) {
   ASSERT_TRUE(same(mine_.host, golden_.memories.host));
   const bool failed_early = fault_armed_ && wanted != Answer::ok;
   if (failed_early) reset_both(0);  // what becomes of the fault is not specified
-  if (!failed_early && spoilt && to->device) {
+  if (!failed_early && spoilt && to.front().device) {
     ASSERT_NO_FATAL_FAILURE(heal());
   }
 }
 
 void Command::reset_both(unsigned how) {
+  walk_ends_.reset();
   sim_->rst_ni = how != 0;
   sim_->clear_i = how != 0;
   for (std::uint32_t i = any(3) + 1; i > 0; --i)
@@ -167,15 +200,18 @@ void Command::reset_both(unsigned how) {
   EXPECT_EQ(sim_->idle_o, 1);
 }
 
-std::optional<Range> Command::range(const Descriptor& d, std::uint32_t tenant,
-                                    bool writing) {
+std::vector<Range> Command::range(const Descriptor& d, std::uint32_t tenant,
+                                  bool writing) {
   const auto place =
       engine::Memory::check(regions_, writing ? d.dst_region : d.src_region, tenant,
                             writing ? d.dst_offset : d.src_offset,
                             writing && codes(d) ? d.room : d.length, writing);
-  if (!place) return std::nullopt;
-  return Range{place->region.is(engine::region::kControlDevice),
-               place->region.base + place->offset, place->length};
+  if (!place) return {};
+  const Region& region = place->region;
+  const bool device = region.is(engine::region::kControlDevice);
+  if (device || !region.is(engine::region::kControlPaged))
+    return {{device, region.base + place->offset, place->length}};
+  return mine_.pieces({false, place->offset, place->length}, pages_of(region));
 }
 
 // ---- the block ------------------------------------------------------------------------
@@ -185,6 +221,10 @@ Job Command::job() {
   j.kind = sim_->job_o;
   j.source = {sim_->source_device_o != 0, sim_->source_o, sim_->source_bytes_o};
   j.target = {sim_->target_device_o != 0, sim_->target_o, sim_->target_bytes_o};
+  if (sim_->source_paged_o != 0)
+    j.source_pages = {true, sim_->source_list_o, sim_->source_shift_o};
+  if (sim_->target_paged_o != 0)
+    j.target_pages = {true, sim_->target_list_o, sim_->target_shift_o};
   j.nowhere = sim_->nowhere_o != 0;
   j.int8 = sim_->int8_o != 0;
   j.pattern = sim_->pattern_o;
@@ -208,8 +248,8 @@ void Command::end_job() {
                 job_.source.bytes == kLine);
   }
   if (device_read_fails_ && job_.source.device) done = {.read_error = true};
-  if (done.written && done.written->device) {
-    const Range& w = *done.written;
+  for (const Range& w : done.written) {
+    if (!w.device) continue;
     const std::uint64_t first = w.first / kLine, last = (w.first + w.bytes - 1) / kLine;
     for (std::uint64_t line = first; line <= last; ++line) {
       if (tag(line) == line + 1) tag(line) = 0;
@@ -234,6 +274,8 @@ void Command::cycle() {
     s.answer_control_i = region ? region->control : static_cast<std::uint32_t>(random_());
     answer_.reset();
   }
+  s.walk_done_i = walk_ends_ == now;
+  if (s.walk_done_i != 0) end_walk();
   s.done_i = running_ && done_at_ == now;
   if (s.done_i != 0) end_job();
   sim_.settle();
@@ -243,7 +285,30 @@ void Command::cycle() {
   sim_.edge();
 }
 
+// Fails if an entry that the range needs cannot be read.
+void Command::end_walk() {
+  auto& s = *sim_.operator->();
+  const bool target = s.walk_target_o != 0;
+  const std::uint32_t id = target ? s.target_region_o : s.source_region_o;
+  const Pages pages{true, target ? s.target_list_o : s.source_list_o,
+                    target ? s.target_shift_o : s.source_shift_o};
+  ASSERT_LT(id, kEntries);
+  EXPECT_EQ(pages, pages_of(regions_[id]));
+  const std::uint64_t first = target ? s.target_o : s.source_o,
+                      bytes = target ? s.target_bytes_o : s.source_bytes_o;
+  bool fails = false;
+  for (std::uint64_t n = first >> pages.shift; n <= (first + bytes - 1) >> pages.shift;
+       ++n)
+    fails = fails || !mine_.page(pages, n);
+  s.walk_failed_i = fails;
+  walk_ends_.reset();
+  ++walks_[target];
+}
+
 void Command::observe(std::uint64_t now) {
+  EXPECT_FALSE(running_ && sim_->walk_valid_o != 0);
+  if (sim_->walk_valid_o != 0 && sim_->walk_done_i == 0 && !walk_ends_)
+    walk_ends_ = now + 1 + (stalls_ ? any(40) : 0);
   auto& s = *sim_.operator->();
   if (s.check_valid_o != 0 && s.check_ready_i != 0) take_check(now);
   if (running_) {
@@ -253,6 +318,10 @@ void Command::observe(std::uint64_t now) {
   if (s.start_o != 0) {
     EXPECT_FALSE(running_);
     job_ = job();
+    EXPECT_EQ(walks_[false], job_.source_pages.there ? 1U : 0U);
+    if (!job_.nowhere) {
+      EXPECT_EQ(walks_[true], job_.target_pages.there ? 1U : 0U);
+    }
     running_ = true;
     started_at_ = now;
     done_at_ = now + 1 + (stalls_ ? any(40) : 0);
@@ -279,13 +348,12 @@ void Command::take_check(std::uint64_t now) {
       engine::Memory::check(regions_, s.check_region_o, s.check_tenant_o,
                             s.check_offset_o, s.check_length_o, s.check_writing_o != 0);
   if (place) answer_->region = place->region;
-  if (s.check_region_o == kPaged)
-    answer_->region = Region{0, kDevice, control_of(0, false) | kListOfPages};
 }
 
 void Command::give(const Words& words, std::uint32_t tenant) {
   outcome_.reset();
   counts_.clear();
+  walks_.clear();
   std::copy(words.begin(), words.end(), sim_->descriptor_i.m_storage);
   sim_->tenant_i = static_cast<std::uint16_t>(tenant);
   sim_->valid_i = 1;
@@ -394,7 +462,9 @@ Descriptor Command::any_descriptor(std::uint32_t tenant) {
   Descriptor d = describe(opcode, static_cast<std::uint16_t>(random_()));
   if (any(16) == 0) d.opcode = static_cast<std::uint8_t>(random_());
   const auto region = [&] {
-    return any(8) == 0 ? any(kEntries + 2) : 1 + 2 * tenant + any(2);
+    return any(8) == 0   ? any(kEntries + 2)
+           : any(4) == 0 ? kPaged + tenant
+                         : 1 + 2 * tenant + any(2);
   };
   if (opcode == Opcode::nop || opcode == Opcode::fence) return d;
   if (opcode != Opcode::fill) {

@@ -15,8 +15,9 @@ using engine::Descriptor;
 using engine::Opcode;
 using engine::Region;
 
-// Regions 1 and 3 are all of device memory, 2 and 4 of host memory, of tenant 0 and 1.
-inline constexpr std::uint32_t kPaged = 5, kFirstOther = 6;
+// Regions 1 and 3 are all of device memory, 2 and 4 of host memory, 5 and 6 the same in
+// pages, of tenant 0 and 1.
+inline constexpr std::uint32_t kPaged = 5, kFirstOther = 7;
 
 struct Outcome {
   Answer answer = Answer::ok;
@@ -70,6 +71,8 @@ class Command : public ::testing::Test {
   std::optional<Outcome> outcome_;  // of the descriptor given last
   std::map<Counter, std::uint64_t> counts_;
   std::map<Answer, std::uint64_t> told_;
+  std::map<bool, std::uint64_t>
+      walks_;  // of a source, of a target; since the last give()
 
  private:
   struct Waiting {
@@ -82,12 +85,14 @@ class Command : public ::testing::Test {
   };
 
   Job job();
+  void end_walk();
   std::uint64_t& tag(std::uint64_t line) { return tags_[line % kLines]; }
   void end_job();
   void observe(std::uint64_t now);
   void take_check(std::uint64_t now);
   void compare_counts(const Descriptor& d);
-  std::optional<Range> range(const Descriptor& d, std::uint32_t tenant, bool writing);
+  // Empty: it may not be used.
+  std::vector<Range> range(const Descriptor& d, std::uint32_t tenant, bool writing);
   bool known_layer(Descriptor& d, std::uint32_t tenant);
   void any_layer(Descriptor& d);
 
@@ -97,6 +102,7 @@ class Command : public ::testing::Test {
   std::optional<Waiting> answer_;  // of the region table
   Job job_;
   std::uint64_t done_at_ = 0;
+  std::optional<std::uint64_t> walk_ends_;  // the cycle
   std::map<Counter, std::uint64_t> counted_;
   std::vector<Coded> coded_;
 };

@@ -79,7 +79,8 @@ TEST_F(Command, IsResetInAnyCycle) {
       d.length = 3 * kLine;
     }
     if (opcode != Opcode::nop && opcode != Opcode::fill) d.src_region = 1;
-    if (opcode != Opcode::nop && opcode != Opcode::prefetch) d.dst_region = 2;
+    if (opcode != Opcode::nop && opcode != Opcode::prefetch)
+      d.dst_region = opcode == Opcode::fill ? 2 : kPaged;
     bool through = false;
     for (int cycles = 0; !through; ++cycles) {
       ASSERT_LT(cycles, 200);
@@ -101,14 +102,30 @@ TEST_F(Command, IsResetInAnyCycle) {
   }
 }
 
-TEST_F(Command, RefusesListsOfPages) {
+// Of a side in pages, once, and only if anything is moved there; of no other.
+TEST_F(Command, WalksTheListsThatItNeeds) {
   Descriptor d = describe(Opcode::copy, 1);
-  d.src_region = kPaged;
-  d.dst_region = 2;
   d.length = 64;
-  EXPECT_EQ(tell(d), Answer::bad_region);
-  std::swap(d.src_region, d.dst_region);
-  EXPECT_EQ(tell(d), Answer::bad_region);
+  const auto walks = [&](std::uint32_t source, std::uint32_t target) {
+    d.src_region = source;
+    d.dst_region = target;
+    EXPECT_NE(tell(d), Answer::bad_region);
+    return std::pair{walks_[false], walks_[true]};
+  };
+  const auto times = [](std::uint64_t source, std::uint64_t target) {
+    return std::pair{source, target};
+  };
+  EXPECT_EQ(walks(kPaged, kPaged), times(1, 1));
+  EXPECT_EQ(walks(2, kPaged), times(0, 1));
+  EXPECT_EQ(walks(kPaged, 1), times(1, 0));
+  EXPECT_EQ(walks(1, 2), times(0, 0));
+  d.opcode = static_cast<std::uint8_t>(Opcode::decode);  // of a layer of another length
+  d.codec = engine::codec::kInt8;
+  d.heads = 1;
+  d.head_dim = d.tokens = 16;
+  d.room = 4096;
+  EXPECT_EQ(walks(kPaged, kPaged), times(1, 0));
+  EXPECT_EQ(outcome_->answer, Answer::corrupted);
 }
 
 // SLVERR of device memory is what its ECC could not correct.
