@@ -160,7 +160,7 @@ TEST_P(EnginePredict, gives_the_golden_states_and_answers) {
     const auto best = static_cast<std::uint8_t>(c.best);
     EXPECT_EQ(answered(run(ask(history, best))), golden);  // from scratch
   }
-  EXPECT_EQ(seen, 3);
+  EXPECT_GE(seen, 34);
 }
 #endif
 

@@ -83,6 +83,8 @@ TEST(Lstm, gives_the_golden_states_answers_and_logits) {
         answer.insert(answer.end(), {one.class_index, one.confidence});
     }
     EXPECT_EQ(answer, c.answer);
+    EXPECT_EQ(c.logits.empty(), c.name == "saturated");
+    if (c.logits.empty()) continue;  // floats tell nothing there
     std::vector<float> logits(c.shape.outputs());
     float_head(w, exact, logits);
     ASSERT_EQ(c.logits.size(), std::min<std::size_t>(32, logits.size()));
