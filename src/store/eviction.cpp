@@ -2,25 +2,17 @@
 #include <utility>
 
 #include "store/block_table.hpp"
+#include "store/victim_looks.hpp"
 
 namespace speckv {
-namespace {
 
-constexpr std::uint32_t kVictimsLookedAt = 128;
-// In which what is expected back is passed over; what is found then goes all the same.
-constexpr std::uint32_t kLooksThatKeep = 4;
-
-}  // namespace
-
-// A look at a tier's victims. What it passes over although nobody pins it, because
-// somebody expects it back or because it can go nowhere, belongs behind the others: the
-// next look should not begin with it again.
+// A look at a tier's victims, under its lock.
 class BlockTable::Look : public PinnedSlots {
  public:
   Look(const BlockTable& table, std::uint32_t tier, bool keeps)
-      : table_(table), tier_(tier), keeps_(keeps) {}
-  std::span<const Slot> passed() const noexcept { return {passed_, count_}; }
-  std::uint32_t kept() const noexcept { return kept_; }  // of those: that are expected
+      : table_(table), tier_(tier), over_(table.kept_[tier].get(), keeps) {}
+  std::span<const Slot> passed() const noexcept { return over_.slots(); }
+  std::uint32_t kept() const noexcept { return over_.kept(); }
 
  protected:
   ~Look() = default;
@@ -28,17 +20,12 @@ class BlockTable::Look : public PinnedSlots {
   bool pinned(Slot slot) const noexcept {
     return table_.mapping_.pinned(tier_, node(slot));
   }
-  bool full() const noexcept { return count_ == kVictimsLookedAt; }
-  void pass(Slot slot) const noexcept { passed_[count_++] = slot; }
-  // Passes over what is expected back, as long as the look keeps that.
+  const PassedOver& over() const noexcept { return over_; }
+  void pass(Slot slot) const noexcept { over_.pass(slot); }
   bool keep(Slot slot) const noexcept {
-    KeptBlocks* const set = table_.kept_[tier_].get();
-    if (!keeps_ || set == nullptr || full()) return false;
+    if (!over_.keeps()) return false;
     const std::uint32_t entry = table_.tier(tier_).node(node(slot)).entry;
-    if (!set->pass(table_.mapping_.entry(entry).key)) return false;
-    ++kept_;
-    pass(slot);
-    return true;
+    return over_.keep(slot, table_.mapping_.entry(entry).key);
   }
   static std::uint32_t node(Slot slot) noexcept {
     return static_cast<std::uint32_t>(slot);
@@ -48,9 +35,7 @@ class BlockTable::Look : public PinnedSlots {
   const std::uint32_t tier_;
 
  private:
-  const bool keeps_;
-  mutable std::uint32_t count_ = 0, kept_ = 0;
-  mutable Slot passed_[kVictimsLookedAt];
+  mutable PassedOver over_;
 };
 
 // What a full tier may give up: not what is pinned, nor the only copy of what must stay.
@@ -85,7 +70,7 @@ class BlockTable::Movable final : public Look {
  public:
   using Look::Look;
   bool contains(Slot slot) const noexcept override { return pinned(slot) || keep(slot); }
-  using Look::full;
+  using Look::over;
 };
 
 bool BlockTable::retain(std::uint32_t t, std::shared_ptr<KeptBlocks> kept) {
@@ -152,24 +137,25 @@ bool BlockTable::evict_one(std::uint32_t t) {
   std::uint32_t keeping = 0, plain = 0;
   for (std::uint32_t attempt = 0; attempt < kVictimsLookedAt; ++attempt) {
     Copy victim;
-    Evictable rule(*this, t, keeping < kLooksThatKeep);
-    bool found = true;
+    bool found = true, pressure = false;
     {
       const TierLock lock(its);
+      const Evictable rule(*this, t, keeping < kLooksThatKeep);
       const std::optional<Slot> slot = its.policy().victim(rule);
       for (const Slot passed : rule.passed())
         its.policy().touched(passed);
       found = slot.has_value() && !rule.gave_up();
+      pressure = rule.pressure();
       if (rule.kept() > 0) {
         ++keeping;
         if (!found) continue;
-      } else if (!found && rule.gave_up() && !rule.pressure() &&
+      } else if (!found && rule.gave_up() && !pressure &&
                  plain++ * kVictimsLookedAt < its.policy().size()) {
         continue;  // all that was looked at is stuck, and now behind the others
       }
       if (found) victim = victim_at(t, *slot);
     }
-    if (rule.pressure()) listener_.on_pressure(t);
+    if (pressure) listener_.on_pressure(t);
     if (!found) return false;
     if (drop(victim, Event::Kind::evict)) return true;
   }
@@ -180,12 +166,12 @@ BlockTable::Demotion BlockTable::demote_one(std::uint32_t t, Copy& copy) {
   TierState& its = tier(t);
   Copy victim;
   for (std::uint32_t look = 0;; ++look) {
-    const Movable rule(*this, t, look < kLooksThatKeep);
     const TierLock lock(its);
+    const Movable rule(*this, t, look < kLooksThatKeep);
     const std::optional<Slot> slot = its.policy().victim(rule);
     for (const Slot passed : rule.passed())
       its.policy().touched(passed);
-    if (rule.full() || (!slot && rule.kept() > 0)) continue;
+    if (look_again(rule.over(), slot.has_value())) continue;
     if (!slot) return Demotion::nothing;
     victim = victim_at(t, *slot);
     if (!may_drop(victim.entry, t) && !must_demote(victim.entry, t)) {
