@@ -1,6 +1,7 @@
 #include "record/request_lines.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "trace/chain_text.hpp"
@@ -88,13 +89,36 @@ void RequestLines::finished(std::uint64_t session, std::span<const BlockKey> cha
   drain(out);
 }
 
-void RequestLines::ended(std::uint64_t session, std::string& out) {
+void RequestLines::hinted(std::uint64_t session, double eta, double confidence,
+                          std::uint64_t now, std::string& out) {
+  if (!(eta >= 0) || !(confidence >= 0 && confidence <= 1)) return;
+  note(session, now,
+       "H " + std::to_string(now) + ' ' + std::to_string(session_number(session)) + ' ' +
+           std::to_string(std::llround(std::min(eta, trace::kLongestTrace) * 1e6)) + ' ' +
+           std::to_string(std::llround(confidence * 1e6)) + '\n',
+       out);
+}
+
+void RequestLines::ended(std::uint64_t session, std::uint64_t now, std::string& out) {
   while (Request* const request = find(session))
     request->state = Request::State::left_out;
   if (const auto known = last_.find(session); known != last_.end()) {
     last_blocks_ -= known->second.chain.size();
     last_.erase(known);
   }
+  note(session, now,
+       "E " + std::to_string(now) + ' ' + std::to_string(session_number(session)) + '\n',
+       out);
+}
+
+// Lines are in the order of their times, so it waits for requests that came before.
+void RequestLines::note(std::uint64_t session, std::uint64_t now, std::string line,
+                        std::string& out) {
+  waiting_.push_back({.session = session,
+                      .arrived = now,
+                      .state = Request::State::notice,
+                      .notice = std::move(line)});
+  bound();
   drain(out);
 }
 
@@ -112,6 +136,8 @@ void RequestLines::drain(std::string& out) {
     waiting_blocks_ -= request.chain.size();
     if (request.state == Request::State::done) {
       write(request, out);
+    } else if (request.state == Request::State::notice) {
+      out += request.notice;
     } else {
       ++left_out_;
     }

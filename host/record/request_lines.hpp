@@ -24,7 +24,10 @@ class RequestLines {
   void arrived(std::uint64_t session, std::uint64_t now, std::string& out);
   void finished(std::uint64_t session, std::span<const BlockKey> chain,
                 const RequestFacts& facts, std::uint64_t now, std::string& out);
-  void ended(std::uint64_t session, std::string& out);
+  void ended(std::uint64_t session, std::uint64_t now, std::string& out);
+  // What is no hint is left out: see Prefetcher::hint().
+  void hinted(std::uint64_t session, double eta, double confidence, std::uint64_t now,
+              std::string& out);
   void close(std::string& out);  // what is not finished is left out
 
   std::uint64_t written() const noexcept { return written_; }
@@ -34,9 +37,11 @@ class RequestLines {
   using Chain = std::vector<std::uint64_t>;
   struct Request {
     std::uint64_t session = 0, arrived = 0, duration = 0;
-    enum class State : std::uint8_t { open, done, left_out } state{};
+    // A notice is no request, but waits as they do.
+    enum class State : std::uint8_t { open, done, left_out, notice } state{};
     RequestFacts facts{};
     Chain chain{};
+    std::string notice{};  // its line
   };
   struct Last {
     std::uint64_t line = 0;
@@ -45,6 +50,7 @@ class RequestLines {
 
   Request* find(std::uint64_t session);
   void bound();
+  void note(std::uint64_t session, std::uint64_t now, std::string line, std::string& out);
   void drain(std::string& out);
   void write(Request& request, std::string& out);
 

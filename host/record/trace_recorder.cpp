@@ -155,7 +155,13 @@ void TraceRecorder::finished(std::uint64_t session, std::span<const BlockKey> ch
 }
 
 void TraceRecorder::ended(std::uint64_t session) noexcept {
-  impl_->tell([&] { impl_->lines.ended(session, impl_->ready); });
+  impl_->tell([&] { impl_->lines.ended(session, impl_->now(), impl_->ready); });
+}
+
+void TraceRecorder::hinted(std::uint64_t session, double eta,
+                           double confidence) noexcept {
+  impl_->tell(
+      [&] { impl_->lines.hinted(session, eta, confidence, impl_->now(), impl_->ready); });
 }
 
 Status TraceRecorder::status() const {
@@ -209,6 +215,10 @@ void EnvironmentRecorder::finished(std::uint64_t session, std::span<const BlockK
 }
 void EnvironmentRecorder::ended(std::uint64_t session) noexcept {
   if (recorder_ != nullptr) recorder_->ended(session);
+}
+void EnvironmentRecorder::hinted(std::uint64_t session, double eta,
+                                 double confidence) noexcept {
+  if (recorder_ != nullptr) recorder_->hinted(session, eta, confidence);
 }
 
 }  // namespace speckv

@@ -2,10 +2,13 @@
 //
 //   speckv-trace 1 BLOCK_TOKENS
 //   R ARRIVED_US DURATION_US SESSION IN OUT FLAGS EARLIER SHARED RANGES
+//   H AT_US SESSION ETA_US CONFIDENCE
+//   E AT_US SESSION
 //
-// a line a request, by arrival. DURATION_US: -1, not recorded. FLAGS: letters of "rtus"
-// (brings a tool's result, stops for a tool, calls a tool, sub-agent), or "-". The chain
-// is the first SHARED blocks of request EARLIER (counted from 0) and then RANGES.
+// a line a request, hint and end of a session, by time. DURATION_US: -1, not recorded.
+// FLAGS: letters of "rtus" (brings a tool's result, stops for a tool, calls a tool,
+// sub-agent), or "-". The chain is the first SHARED blocks of request EARLIER (counted
+// from 0) and then RANGES. CONFIDENCE: in millionths.
 #include <cmath>
 
 #include "trace/chain_text.hpp"
@@ -31,6 +34,17 @@ bool read_flags(std::string_view text, Request& request) {
   return !text.empty();
 }
 
+bool read_notice(Words& words, bool ended, Notice& notice) {
+  notice.at = words.number<double>(0, kLongestTrace * kMicro) / kMicro;
+  notice.session = words.number<std::uint32_t>(0, 0xFFFFFFFF);
+  notice.ended = ended;
+  if (!ended) {
+    notice.eta = words.number<double>(0, kLongestTrace * kMicro) / kMicro;
+    notice.confidence = words.number<double>(0, kMicro) / kMicro;
+  }
+  return !words.bad && words.done();
+}
+
 std::string write_flags(const Request& request) {
   std::string text;
   if (request.brings_tool_result) text += 'r';
@@ -42,6 +56,12 @@ std::string write_flags(const Request& request) {
 
 std::string micros(double seconds) {
   return std::to_string(std::llround(seconds * kMicro));
+}
+
+std::string write_notice(const Notice& notice) {
+  const std::string of = ' ' + micros(notice.at) + ' ' + std::to_string(notice.session);
+  if (notice.ended) return 'E' + of + '\n';
+  return 'H' + of + ' ' + micros(notice.eta) + ' ' + micros(notice.confidence) + '\n';
 }
 
 }  // namespace
@@ -61,7 +81,17 @@ Result<Trace> read_native(std::string_view text, const ReadOptions& options) {
   while (const auto line = lines.next()) {
     Words words(*line);
     Request request;
-    if (words.word() != "R") return lines.wrong("not an R line");
+    const std::string_view kind = words.word();
+    if (kind == "H" || kind == "E") {
+      Notice notice;
+      if (!read_notice(words, kind == "E", notice))
+        return lines.wrong("a hint or an end: time, session, eta, confidence");
+      if (notice.at < before) return lines.wrong("is before the line above");
+      before = notice.at;
+      builder.add(notice);
+      continue;
+    }
+    if (kind != "R") return lines.wrong("not an R, H or E line");
     request.arrived = words.number<double>(0, kLongestTrace * kMicro) / kMicro;
     request.duration = words.number<double>(-1, kLongestTrace * kMicro);
     if (request.duration >= 0) request.duration /= kMicro;
@@ -93,8 +123,11 @@ Result<Trace> read_native(std::string_view text, const ReadOptions& options) {
 std::string write_trace(const Trace& trace) {
   std::string text = std::string(kHead) + std::to_string(trace.block_tokens) + "\n";
   std::vector<std::size_t> last(trace.sessions);  // request of each session, + 1
+  auto notice = trace.notices.begin();
   for (std::size_t i = 0; i < trace.requests.size(); ++i) {
     const Request& request = trace.requests[i];
+    for (; notice != trace.notices.end() && notice->at < request.arrived; ++notice)
+      text += write_notice(*notice);
     const auto chain = trace.chain(request);
     std::size_t shared = 0, earlier = last[request.session];
     if (earlier > 0) {
@@ -111,6 +144,8 @@ std::string write_trace(const Trace& trace) {
             " " + std::to_string(earlier) + " " + std::to_string(shared) + " " +
             write_ranges(chain.subspan(shared)) + "\n";
   }
+  for (; notice != trace.notices.end(); ++notice)
+    text += write_notice(*notice);
   return text;
 }
 

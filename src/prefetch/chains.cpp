@@ -4,13 +4,13 @@
 
 namespace speckv::prefetch {
 
-Chains::Chains(const BlockStore& store, RecordedScheduler& scheduler,
+Chains::Chains(const Tiers& tiers, RecordedScheduler& scheduler,
                std::uint64_t block_bytes, std::uint32_t sessions)
-    : store_(store), scheduler_(scheduler), block_bytes_(block_bytes), rows_(sessions) {}
+    : tiers_(tiers), scheduler_(scheduler), block_bytes_(block_bytes), rows_(sessions) {}
 
 std::span<const std::int8_t> Chains::find(std::span<const BlockKey> keys) {
   found_.resize(keys.size());
-  store_.lookup(keys, found_);
+  tiers_.lookup(keys, found_);
   return found_;
 }
 

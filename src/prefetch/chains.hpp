@@ -15,7 +15,7 @@
 #include "cxlspeckv/store.hpp"
 
 #include "prefetch/journal.hpp"
-#include "store/kept_blocks.hpp"
+#include "prefetch/tiers.hpp"
 
 namespace speckv::prefetch {
 
@@ -32,7 +32,7 @@ enum class Fate : std::uint8_t {
 
 class Chains {
  public:
-  Chains(const BlockStore& store, RecordedScheduler& scheduler, std::uint64_t block_bytes,
+  Chains(const Tiers& tiers, RecordedScheduler& scheduler, std::uint64_t block_bytes,
          std::uint32_t sessions);
   // Tells the set from now on whose each block is. Before any chain is set.
   void tell(KeptBlocks* kept) noexcept { kept_ = kept; }
@@ -108,7 +108,7 @@ class Chains {
   void leave(std::uint32_t session, BlockKey key, Changes& changes, double now);
   bool own(std::uint32_t session, Place& place, double now);
 
-  const BlockStore& store_;
+  const Tiers& tiers_;
   RecordedScheduler& scheduler_;
   const std::uint64_t block_bytes_;
   KeptBlocks* kept_ = nullptr;

@@ -70,60 +70,61 @@ Status check(const BlockStore& store, const PrefetchOptions& options) {
   return {};
 }
 
-std::vector<prefetch::TierView> views_of(const BlockStore& store,
+std::vector<prefetch::TierView> views_of(const prefetch::Tiers& tiers,
                                          const PrefetchOptions& options) {
   constexpr double kUsual[] = {64e9, 28e9, 7e9};
   std::vector<prefetch::TierView> views;
-  for (std::size_t t = 0; t < store.tier_count(); ++t) {
-    const double rate = options.bytes_per_second.empty()
-                            ? kUsual[std::min<std::size_t>(t, 2)]
-                            : options.bytes_per_second[t];
-    views.push_back({store.stats(t).capacity, rate});
+  for (std::uint32_t t = 0; t < tiers.count(); ++t) {
+    const double rate = options.bytes_per_second.empty() ? kUsual[std::min(t, 2U)]
+                                                         : options.bytes_per_second[t];
+    views.push_back({tiers.capacity(t), rate});
   }
   return views;
 }
 
 // A row for each block that may be remembered and be somewhere.
-std::uint32_t rows_for(const BlockStore& store, const PrefetchOptions& options,
+std::uint32_t rows_for(const prefetch::Tiers& tiers, const PrefetchOptions& options,
                        std::uint64_t block_bytes) {
   constexpr std::uint64_t kBestRatio = 8;
   std::uint64_t most = 1;
-  for (std::size_t t = 0; t < store.tier_count(); ++t)
-    most += store.stats(t).capacity / block_bytes * kBestRatio;
+  for (std::uint32_t t = 0; t < tiers.count(); ++t)
+    most += tiers.capacity(t) / block_bytes * kBestRatio;
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(most, options.blocks));
 }
 
 }  // namespace
 
-Prefetcher::Impl::Impl(BlockStore& the_store, PrefetchOptions the_options,
-                       const std::vector<prefetch::TierView>& views,
-                       std::unique_ptr<predict::ReturnPredictor> the_predictor)
-    : store_(the_store),
+Prefetcher::Impl::Impl(std::shared_ptr<prefetch::Tiers> the_tiers,
+                       std::uint64_t block_bytes, PrefetchOptions the_options,
+                       std::shared_ptr<predict::ReturnPredictor> the_predictor)
+    : store_(std::move(the_tiers)),
       options_(std::move(the_options)),
-      block_bytes_(block_bytes_of(the_store, options_.layout)),
-      tiers_(views),
+      hints_(dynamic_cast<HintSink*>(options_.requests)),
+      block_bytes_(block_bytes),
+      tiers_(views_of(*store_, options_)),
       clock_(options_.clock != nullptr ? *options_.clock : steady_clock()),
       origin_(clock_.now()),
-      scheduler_(views, schedule_of(options_, block_bytes_, views.front().capacity)),
-      chains_(the_store, scheduler_, block_bytes_, off() ? 0 : options_.sessions),
+      scheduler_(tiers_, schedule_of(options_, block_bytes_, tiers_.front().capacity)),
+      chains_(*store_, scheduler_, block_bytes_, off() ? 0 : options_.sessions),
       predictor_(std::move(the_predictor)),
       sessions_(off() ? 0 : options_.sessions) {
   for (std::uint32_t n = static_cast<std::uint32_t>(sessions_.size()); n-- > 0;)
     free_numbers_.push_back(n);
   if (off() || !options_.retain) return;
-  auto kept = std::make_shared<KeptBlocks>(rows_for(store_, options_, block_bytes_),
+  auto kept = std::make_shared<KeptBlocks>(rows_for(*store_, options_, block_bytes_),
                                            options_.sessions);
-  if (!speckv::retain(store_, 0, kept)) return;  // another prefetcher does so
+  if (!store_->retain(kept)) return;  // another prefetcher does so
   retention_.blocks = std::move(kept);
   chains_.tell(retention_.blocks.get());
 }
 
-// The operations wait for what the devices have; what is not begun ends at once.
+// The moves wait for what the devices have; what is not begun ends at once.
 Prefetcher::Impl::~Impl() {
   const MutexLock lock(mutex_);
-  if (retention_.blocks != nullptr) release(store_, 0, *retention_.blocks);
-  for (Lane& lane : lanes_)
-    lane.operation.cancel();
+  if (retention_.blocks != nullptr) store_->release(*retention_.blocks);
+  for (Lane& lane : lanes_) {
+    if (lane.moves != nullptr) lane.moves->cancel();
+  }
 }
 
 double Prefetcher::Impl::now() {
@@ -368,9 +369,10 @@ Result<std::unique_ptr<Prefetcher>> Prefetcher::create(BlockStore& store,
       if (!made) return made.error();
       predictor = *std::move(made);
     }
-    const auto views = views_of(store, options);
-    return std::unique_ptr<Prefetcher>(new Prefetcher(
-        std::make_unique<Impl>(store, std::move(options), views, std::move(predictor))));
+    auto tiers = prefetch::tiers_of(store, options.completions, options.tag);
+    const std::uint64_t block_bytes = block_bytes_of(store, options.layout);
+    return std::unique_ptr<Prefetcher>(new Prefetcher(std::make_unique<Impl>(
+        std::move(tiers), block_bytes, std::move(options), std::move(predictor))));
   });
 }
 
@@ -387,6 +389,8 @@ Status Prefetcher::arrived(std::uint64_t session) {
   return guarded([&] { return impl_->off() ? Status() : impl_->arrived(session); });
 }
 Status Prefetcher::hint(std::uint64_t session, double eta, double confidence) {
+  if (HintSink* const sink = impl_->hints(); sink != nullptr)
+    sink->hinted(session, eta, confidence);
   return guarded(
       [&] { return impl_->off() ? Status() : impl_->hint(session, eta, confidence); });
 }

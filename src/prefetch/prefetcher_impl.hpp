@@ -1,5 +1,5 @@
 // prefetch/prefetcher_impl.hpp -- a Prefetcher at work: sessions by the engine's names,
-// the scheduler's chunks as operations of the store, and what a request's own loads use.
+// the scheduler's chunks as moves between tiers, and what a request's own loads use.
 #pragma once
 
 #include <array>
@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cxlspeckv/prefetcher.hpp"
+#include "cxlspeckv/hint_sink.hpp"
 
 #include "base/mutex.hpp"
 #include "predict/predictor.hpp"
@@ -16,14 +16,15 @@
 namespace speckv {
 
 struct Prefetcher::Impl {
-  // The options have been checked. `predictor`: none where nothing is learned.
-  Impl(BlockStore& store, PrefetchOptions options,
-       const std::vector<prefetch::TierView>& tiers,
-       std::unique_ptr<predict::ReturnPredictor> predictor);
+  // The options have been checked, of which the layout is not looked at. `predictor`:
+  // none where nothing is learned.
+  Impl(std::shared_ptr<prefetch::Tiers> tiers, std::uint64_t block_bytes,
+       PrefetchOptions options, std::shared_ptr<predict::ReturnPredictor> predictor);
   ~Impl();
 
   bool off() const noexcept { return !options_.learned && !options_.hinted; }
   RequestSink* requests() const noexcept { return options_.requests; }
+  HintSink* hints() const noexcept { return hints_; }  // the same, if it is told of them
   Status finished(std::uint64_t id, std::span<const BlockKey> chain,
                   const RequestFacts& facts) SPECKV_EXCLUDES(mutex_);
   Status arrived(std::uint64_t id) SPECKV_EXCLUDES(mutex_);
@@ -52,8 +53,8 @@ struct Prefetcher::Impl {
     prefetch::Chunk chunk{};
     std::vector<BlockKey> keys{};
     std::vector<bool> in_time{};  // there when the session came; empty: it did not come
-    Operation operation{};
-    double failing_until = 0, pause = 0;  // s, after a chunk that could not be moved
+    std::unique_ptr<prefetch::Moves> moves{};  // begun; none: there was no memory
+    double failing_until = 0, pause = 0;       // s, after a chunk that could not be moved
   };
 
   double now() SPECKV_REQUIRES(mutex_);
@@ -87,8 +88,9 @@ struct Prefetcher::Impl {
 
   static constexpr std::uint32_t kNobody = ~std::uint32_t{0};
 
-  BlockStore& store_;
+  const std::shared_ptr<prefetch::Tiers> store_;
   const PrefetchOptions options_;
+  HintSink* const hints_;
   const std::uint64_t block_bytes_;
   const std::vector<prefetch::TierView> tiers_;
   Clock& clock_;
@@ -98,7 +100,7 @@ struct Prefetcher::Impl {
   prefetch::RecordedScheduler scheduler_ SPECKV_GUARDED_BY(mutex_);
   prefetch::Chains chains_ SPECKV_GUARDED_BY(mutex_);
   Retention retention_ SPECKV_GUARDED_BY(mutex_);
-  std::unique_ptr<predict::ReturnPredictor> predictor_ SPECKV_GUARDED_BY(mutex_);
+  std::shared_ptr<predict::ReturnPredictor> predictor_ SPECKV_GUARDED_BY(mutex_);
   std::vector<Session> sessions_ SPECKV_GUARDED_BY(mutex_);  // by number
   std::vector<std::uint32_t> free_numbers_ SPECKV_GUARDED_BY(mutex_);
   std::unordered_map<std::uint64_t, std::uint32_t> numbers_ SPECKV_GUARDED_BY(mutex_);

@@ -1,8 +1,6 @@
-// The scheduler's chunks as operations of the store: chosen under the lock, begun without
+// The scheduler's chunks as moves between tiers: chosen under the lock, begun without
 // it, and settled by whoever calls next.
 #include <algorithm>
-
-#include "cxlspeckv/promotion.hpp"
 
 #include "prefetch/prefetcher_impl.hpp"
 
@@ -22,13 +20,13 @@ constexpr double kPause = 0.2, kLongestPause = 30;  // s, after a chunk that fai
 // Done with what is under way: the rest of it ends as cancelled.
 void Prefetcher::Impl::give_up(Lane& lane) {
   lane.given_up = true;
-  lane.operation.cancel();
+  if (lane.moves != nullptr) lane.moves->cancel();
 }
 
 void Prefetcher::Impl::settle(double now) {
   count_retained();
   for (Lane& lane : lanes_) {
-    if (lane.begun && lane.operation.done()) settle(lane, now);
+    if (lane.begun && (lane.moves == nullptr || lane.moves->done())) settle(lane, now);
   }
 }
 
@@ -39,7 +37,7 @@ void Prefetcher::Impl::settle(Lane& lane, double now) {
   std::vector<Fate> fates(lane.keys.size(), Fate::stayed);
   bool any = false;
   for (std::size_t i = 0; i < fates.size(); ++i) {
-    if (lane.operation.code(i) != Code::ok) continue;
+    if (lane.moves == nullptr || lane.moves->code(i) != Code::ok) continue;
     any = true;
     fates[i] = session.gone           ? Fate::wasted
                : lane.in_time.empty() ? Fate::unread
@@ -100,7 +98,7 @@ void Prefetcher::Impl::stage_from(std::uint32_t tier, double now) {
   }
 }
 
-// Begins what was chosen. An operation may be done at once, and tell so; hence no lock.
+// Begins what was chosen. A move may be done at once, and tell so; hence no lock.
 void Prefetcher::Impl::begin() {
   for (std::size_t t = 1; t < tiers_.size(); ++t) {
     std::vector<BlockKey> keys;
@@ -113,13 +111,12 @@ void Prefetcher::Impl::begin() {
       lane.beginning = true;
       to = lane.chunk.to;
     }
-    Operation operation = promote(
-        store_, keys, to, {.completions = options_.completions, .tag = options_.tag});
+    auto moves = store_->promote(keys, to);
     const MutexLock lock(mutex_);
     Lane& lane = lanes_[t];
-    lane.operation = std::move(operation);
+    lane.moves = std::move(moves);
     lane.begun = true;
-    if (lane.given_up) lane.operation.cancel();
+    if (lane.given_up && lane.moves != nullptr) lane.moves->cancel();
   }
 }
 

@@ -33,6 +33,7 @@ void tell_sessions(Trace& trace) {
   trace.sessions = sessions;
 }
 
+// Notices of sessions that have no request are of no use.
 void number_sessions(Trace& trace) {
   std::unordered_map<std::uint32_t, std::uint32_t> numbers;
   for (Request& request : trace.requests) {
@@ -40,6 +41,21 @@ void number_sessions(Trace& trace) {
     request.session = numbers.emplace(request.session, next).first->second;
   }
   trace.sessions = static_cast<std::uint32_t>(numbers.size());
+  std::erase_if(trace.notices, [&](Notice& notice) {
+    const auto known = numbers.find(notice.session);
+    if (known != numbers.end()) notice.session = known->second;
+    return known == numbers.end();
+  });
+}
+
+// The first request arrives at 0.
+void begin_at_zero(Trace& trace) {
+  const double begin = trace.requests.empty() ? 0 : trace.requests.front().arrived;
+  for (Request& request : trace.requests)
+    request.arrived -= begin;
+  for (Notice& notice : trace.notices)
+    notice.at -= begin;
+  std::erase_if(trace.notices, [](const Notice& notice) { return notice.at < 0; });
 }
 
 // Uniform in [0, 1).
@@ -88,12 +104,13 @@ Trace Builder::finish(bool known_sessions) && {
   std::stable_sort(
       trace_.requests.begin(), trace_.requests.end(),
       [](const Request& a, const Request& b) { return a.arrived < b.arrived; });
-  const double begin = trace_.requests.empty() ? 0 : trace_.requests.front().arrived;
-  for (Request& request : trace_.requests)
-    request.arrived -= begin;
+  std::stable_sort(trace_.notices.begin(), trace_.notices.end(),
+                   [](const Notice& a, const Notice& b) { return a.at < b.at; });
+  begin_at_zero(trace_);
   if (known_sessions) {
     number_sessions(trace_);
   } else {
+    trace_.notices.clear();  // of sessions that nobody knows
     tell_sessions(trace_);
   }
   return std::move(trace_);
@@ -109,17 +126,19 @@ Trace select(const Trace& trace, const Selection& selection) {
     const bool train = draw(kPartSeed, request.session) < 0.6;
     if (selection.part == Selection::Part::train && !train) continue;
     if (selection.part == Selection::Part::test && train) continue;
-    if (draw(selection.seed, request.session) >= selection.share) continue;
+    if ((draw(selection.seed, request.session) >= selection.share) != selection.others)
+      continue;
     if (request.arrived > selection.longest) break;
     kept.requests.push_back(request);
     kept.requests.back().first = kept.chains.size();
     const auto chain = trace.chain(request);
     kept.chains.insert(kept.chains.end(), chain.begin(), chain.end());
   }
-  const double begin = kept.requests.empty() ? 0 : kept.requests.front().arrived;
-  for (Request& request : kept.requests)
-    request.arrived -= begin;
-  number_sessions(kept);
+  for (const Notice& notice : trace.notices) {
+    if (notice.at <= selection.longest) kept.notices.push_back(notice);
+  }
+  begin_at_zero(kept);
+  number_sessions(kept);  // which leaves out those of others
   return kept;
 }
 

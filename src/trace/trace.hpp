@@ -29,6 +29,15 @@ struct Request {
   std::uint64_t first = 0;          // which begins here in Trace::chains
 };
 
+// What was said of a session besides: that it is needed so many seconds later, with a
+// confidence in [0, 1] (0 takes it back), or that it does not return.
+struct Notice {
+  double at = 0;
+  std::uint32_t session = 0;
+  bool ended = false;
+  double eta = 0, confidence = 0;
+};
+
 using BlockId = std::uint32_t;  // dense from 0: equal ids are equal prefixes
 
 // Immutable once built. Requests are in the order of their arrival; sessions are numbered
@@ -39,6 +48,7 @@ struct Trace {
   std::uint32_t sessions = 0;
   std::uint32_t distinct_blocks = 0;
   std::vector<Request> requests{};
+  std::vector<Notice> notices{};  // in the order of their times
   std::vector<BlockId> chains{};
 
   std::span<const BlockId> chain(const Request& request) const noexcept {
@@ -49,8 +59,8 @@ struct Trace {
   }
 };
 
-// Collects requests in any order. Blocks are named by 64-bit keys, sessions by any
-// number; both are renumbered.
+// Collects requests and notices in any order. Blocks are named by 64-bit keys, sessions
+// by any number; both are renumbered.
 class Builder {
  public:
   static constexpr std::uint32_t kLongestChain = 1U << 20;
@@ -68,6 +78,7 @@ class Builder {
   Status add(const Request& request, std::span<const BlockId> chain) {
     return add(request, 0, 0, chain);
   }
+  void add(const Notice& notice) { trace_.notices.push_back(notice); }
   std::span<const BlockId> chain(std::size_t number) const noexcept {
     return trace_.chain(trace_.requests[number]);
   }
@@ -88,6 +99,7 @@ struct Selection {
   Part part = Part::all;  // 60 % of the sessions, the other 40 %, by a hash
   double share = 1;       // of the sessions, drawn by `seed`
   std::uint64_t seed = 0;
+  bool others = false;    // in place of those the ones that are not drawn
   double longest = 1e18;  // s: what arrives later is left out
 };
 Trace select(const Trace& trace, const Selection& selection);

@@ -14,6 +14,7 @@ namespace trace = speckv::trace;
 
 bool same(const trace::Trace& a, const trace::Trace& b) {
   if (a.requests.size() != b.requests.size() || a.sessions != b.sessions) return false;
+  if (a.notices.size() != b.notices.size()) return false;
   for (std::size_t i = 0; i < a.requests.size(); ++i) {
     const auto x = a.chain(a.requests[i]), y = b.chain(b.requests[i]);
     if (x.size() != y.size() || a.requests[i].session != b.requests[i].session)
@@ -40,6 +41,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const trace::BlockId block : read->chain(request))
       require(block < read->distinct_blocks, "a block beyond the last");
     before = request.arrived;
+  }
+  for (const trace::Notice& notice : read->notices) {
+    require(notice.session < read->sessions, "a notice of a session beyond the last");
+    require(notice.at >= 0 && notice.eta >= 0, "a notice before the first request");
+    require(notice.confidence >= 0 && notice.confidence <= 1, "an odd confidence");
   }
   if (read->chains.size() > 100000) return 0;
   const auto again = trace::read_trace(trace::write_trace(*read), "", {.name = "t"});

@@ -2,6 +2,7 @@
 // and ends where it cannot go on without anybody else's noticing.
 #include "cxlspeckv/trace_recorder.hpp"
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -164,6 +165,46 @@ TEST_F(Recording, replays_to_the_same_hits) {
   EXPECT_NEAR(static_cast<double>(replayed->top_hits), static_cast<double>(hits), 3);
   EXPECT_GT(hits, 300U);
   EXPECT_LT(hits, known_blocks);
+}
+
+TEST_F(Recording, says_what_was_hinted_and_who_ended) {
+  const auto recorder = record({.block_tokens = 32});
+  recorder->arrived(7);
+  clock.turn(0.5);
+  recorder->hinted(8, 2.25, 0.5);  // of a session without a request
+  clock.turn(0.5);
+  recorder->finished(7, keys_of({1, 2}), {});
+  clock.turn(1);
+  recorder->hinted(7, 2.25, 0.5);
+  recorder->hinted(7, -1, 0.5);
+  recorder->hinted(7, std::nan(""), 0.5);
+  recorder->hinted(7, 1, 1.5);
+  clock.turn(1);
+  recorder->ended(7);
+  ASSERT_TRUE(recorder->close().ok());
+  EXPECT_EQ(recorder->left_out(), 0U);
+  const trace::Trace trace = recorded();
+  ASSERT_EQ(trace.notices.size(), 2U) << "what is no hint is left out";
+  EXPECT_DOUBLE_EQ(trace.notices[0].at, 2);
+  EXPECT_DOUBLE_EQ(trace.notices[0].eta, 2.25);
+  EXPECT_DOUBLE_EQ(trace.notices[0].confidence, 0.5);
+  EXPECT_DOUBLE_EQ(trace.notices[1].at, 3);
+  EXPECT_TRUE(trace.notices[1].ended);
+}
+
+// Even where the prefetcher is off, or does not believe it.
+TEST_F(Recording, a_prefetcher_passes_hints_on) {
+  const auto recorder = record();
+  test::Live live(40, 100);
+  live.prefetch.hinted = false;
+  live.prefetch.requests = recorder.get();
+  live.open();
+  const auto keys = live.save_below({0, 4});
+  ASSERT_TRUE(live.prefetcher->finished(1, keys).ok());
+  (void)live.prefetcher->hint(1, 3, 1);
+  ASSERT_TRUE(recorder->close().ok());
+  ASSERT_EQ(recorded().notices.size(), 1U);
+  EXPECT_DOUBLE_EQ(recorded().notices[0].eta, 3);
 }
 
 TEST_F(Recording, takes_a_bounded_amount_of_memory) {

@@ -119,6 +119,49 @@ TEST(Traces, what_is_written_reads_back) {
   }
 }
 
+TEST(Traces, hints_and_ends_of_sessions_lie_between_requests) {
+  const std::string text =
+      "speckv-trace 1 512\n"
+      "H 0 7 1 1\n"
+      "R 500000 1000000 7 5 5 - 0 0 0-3\n"
+      "R 700000 -1 9 5 5 - 0 0 9\n"
+      "H 1600000 7 2500000 750000\n"
+      "E 1700000 9\n"
+      "H 1700000 11 1 1\n"
+      "R 4100000 -1 7 5 5 - 0 4 -\n"
+      "H 4200000 7 0 0\n";
+  const Trace trace = read(text);
+  ASSERT_EQ(trace.requests.size(), 3U);
+  ASSERT_EQ(trace.notices.size(), 3U)
+      << "not before the first request, nor of a session that has none";
+  const Notice &hint = trace.notices[0], &end = trace.notices[1],
+               &last = trace.notices[2];
+  EXPECT_DOUBLE_EQ(hint.at, 1.1);
+  EXPECT_EQ(hint.session, trace.requests[0].session);
+  EXPECT_DOUBLE_EQ(hint.eta, 2.5);
+  EXPECT_DOUBLE_EQ(hint.confidence, 0.75);
+  EXPECT_TRUE(end.ended && !hint.ended && !last.ended);
+  EXPECT_EQ(end.session, trace.requests[1].session);
+  EXPECT_EQ(last.confidence, 0);
+  const std::string written = write_trace(trace);
+  EXPECT_NE(written.find("H 1100000 0 2500000 750000\nE 1200000 1\nR 3600000 "),
+            std::string::npos)
+      << written;
+  EXPECT_EQ(write_trace(read(written)), written);
+
+  // Those of the sessions that are selected, with their numbers there.
+  for (const Selection::Part part : {Selection::Part::train, Selection::Part::test}) {
+    const Trace some = select(trace, {.part = part});
+    for (const Notice& notice : some.notices)
+      EXPECT_LT(notice.session, some.sessions);
+  }
+  const Trace drawn = select(trace, {.share = 0.5, .seed = 3}),
+              others = select(trace, {.share = 0.5, .seed = 3, .others = true});
+  EXPECT_EQ(drawn.notices.size() + others.notices.size(), 3U);
+  EXPECT_EQ(drawn.requests.size() + others.requests.size(), 3U);
+  EXPECT_EQ(select(trace, {.longest = 1.15}).notices.size(), 1U);
+}
+
 TEST(Traces, what_is_wrong_is_told_with_its_line) {
   const std::string agents(kAgents), mooncake(kMooncake);
   const std::string native = "speckv-trace 1 512\nR 0 -1 0 5 5 - 0 0 0-3\n";
@@ -154,6 +197,14 @@ TEST(Traces, what_is_wrong_is_told_with_its_line) {
       {native + "R 5 -1 0 5 5 - 0 5 9\n", "f:3: shares blocks"},
       {native + "R 5 -1 0 5 5 rr 0 4 9\n", "f:3: flags"},
       {native + "R 5 -1 0 5 5 - 0 4 9 1\n", "f:3: blocks"},
+      {native + "H 5 0 1\n", "f:3: a hint or an end"},
+      {native + "H 5 0 1 1000001\n", "f:3: a hint or an end"},
+      {native + "H 5 0 -1 1\n", "f:3: a hint or an end"},
+      {native + "E 5 0 1\n", "f:3: a hint or an end"},
+      {native + "E 5\n", "f:3: a hint or an end"},
+      {native + "X 5 0\n", "f:3: not an R, H or E line"},
+      {native + "E 5 0\nH 4 0 1 1\n", "f:4: is before the line above"},
+      {native + "E 5 0\nR 4 -1 0 5 5 - 0 4 -\n", "f:4: arrives before the line above"},
       {native + "R 5 -1 0 5 5 - 0 4 -\nR 4 -1 0 5 5 - 0 4 -\n",
        "f:4: arrives before the line above"},
   };

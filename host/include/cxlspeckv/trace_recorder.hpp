@@ -11,7 +11,7 @@
 #include <memory>
 #include <string>
 
-#include "cxlspeckv/prefetcher.hpp"
+#include "cxlspeckv/hint_sink.hpp"
 
 namespace speckv {
 
@@ -28,7 +28,7 @@ struct TraceRecorderOptions {
 };
 
 // Any thread may call any member. It ends after whoever tells it.
-class TraceRecorder final : public RequestSink {
+class TraceRecorder final : public HintSink {
  public:
   // invalid_argument: what is wrong with the options. not_found, io_error: the file
   // cannot be made.
@@ -42,6 +42,7 @@ class TraceRecorder final : public RequestSink {
   void finished(std::uint64_t session, std::span<const BlockKey> chain,
                 const RequestFacts& facts) noexcept override;
   void ended(std::uint64_t session) noexcept override;
+  void hinted(std::uint64_t session, double eta, double confidence) noexcept override;
 
   // Why the recording ended early; ok while it has not.
   Status status() const;
@@ -58,7 +59,7 @@ class TraceRecorder final : public RequestSink {
 
 // Records where the environment asks for it: CXLSPECKV_TRACE names a file which is not
 // there yet (`speckvctl trace record` sets it). The C API and Python record by it.
-class EnvironmentRecorder final : public RequestSink {
+class EnvironmentRecorder final : public HintSink {
  public:
   // Before it is told anything. What goes wrong is told to the log, and nothing is
   // recorded; nor is it in a program that runs with more rights than its user has.
@@ -68,6 +69,7 @@ class EnvironmentRecorder final : public RequestSink {
   void finished(std::uint64_t session, std::span<const BlockKey> chain,
                 const RequestFacts& facts) noexcept override;
   void ended(std::uint64_t session) noexcept override;
+  void hinted(std::uint64_t session, double eta, double confidence) noexcept override;
   void end() noexcept { recorder_.reset(); }  // nothing is told any more
 
  private:
