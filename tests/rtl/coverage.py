@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 SCALE = "0.02"
 
@@ -109,15 +110,21 @@ def tests_of(program):
 
 def reached(program, points):
     """Runs the tests of one bench, each alone, so that few files lie about; the failed ones."""
-    for test in tests_of(program):
+    def one(test):
         with tempfile.TemporaryDirectory() as folder:
             scale = os.environ | {"SPECKV_TEST_SCALE": SCALE, "SPECKV_RTL_COVERAGE": folder}
             done = subprocess.run([program, f"--gtest_filter={test}", "--gtest_brief=1"], env=scale,
                                   capture_output=True, text=True, check=False)
-            if done.returncode:
-                yield f"{test} fails: {done.stdout[-2000:]}"
+            found = collections.Counter()
             for file in pathlib.Path(folder).glob("*.dat"):
-                points.update(points_of(file.read_text(encoding="utf-8")))
+                found.update(points_of(file.read_text(encoding="utf-8")))
+        return f"{test} fails: {done.stdout[-2000:]}" if done.returncode else None, found
+
+    with ThreadPoolExecutor(int(os.environ.get("CTEST_PARALLEL_LEVEL", os.cpu_count()))) as pool:
+        for failure, found in pool.map(one, tests_of(program)):
+            points.update(found)
+            if failure:
+                yield failure
 
 
 def selftest():

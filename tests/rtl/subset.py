@@ -35,6 +35,18 @@ def code_only(text):
                   lambda m: "\n" * m.group().count("\n") or " ", text, flags=re.S)
 
 
+def files_of(folders, module):
+    """The file of a module, and of all that it is made of; the package first."""
+    found, todo = {}, [module]
+    while todo:
+        name = todo.pop()
+        file = next((f for f in (folder / f"{name}.sv" for folder in folders) if f.is_file()), None)
+        if file and name not in found:
+            found[name] = file
+            todo += re.findall(r"\b(?:speckv|axi)_\w+", code_only(file.read_text(encoding="utf-8")))
+    return sorted(found.values(), key=lambda file: (file.stem != "speckv_pkg", file.name))
+
+
 def blocks(text, start):
     """(line, body) of every block that begins with `start`: one statement, or begin to end."""
     for match in re.finditer(start, text):
