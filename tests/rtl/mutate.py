@@ -135,18 +135,23 @@ def run(command, folder, jobs, seconds=3600):
 
 
 def copy_of(root, tree):
-    """The repository's files in `tree`, written again only where they differ."""
+    """The repository's files in `tree`, written again only where they differ, and no others."""
     listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z", "--cached", "--others",
                              "--exclude-standard"], capture_output=True, text=True, check=True)
-    for name in filter(None, listed.stdout.split("\0")):
+    names = {name for name in listed.stdout.split("\0") if name and (root / name).is_file()}
+    for name in names:
         source, target = root / name, tree / name
-        if not source.is_file():
-            continue
         if target.exists() and target.read_bytes() == source.read_bytes():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         shutil.copymode(source, target)
+    for folder, folders, files in os.walk(tree):
+        if pathlib.Path(folder) == tree and "build" in folders:
+            folders.remove("build")
+        for file in (pathlib.Path(folder, name) for name in files):
+            if str(file.relative_to(tree)) not in names:
+                file.unlink()
 
 
 class Worker:
