@@ -168,7 +168,9 @@ std::vector<Command> make() {
          &Arguments::tiers},
         {"--policy", "NAME",
          "of replay: lru, lfu, s3fifo, arc, semantic, on-schedule, retention, learned, "
-         "hint-0.5, hint-2, hint-10, oracle-retention or oracle; lru if not given",
+         "hint-0.5, hint-2, hint-10, oracle-retention or oracle, live-retention, "
+         "live-learned, live-hint-2, recorded-retention, recorded-learned or "
+         "recorded-hints; lru if not given",
          &Arguments::policy},
         {"--warm-up", "SHARE", "of the time that is not measured, 0.2",
          &Arguments::warm_up},

@@ -25,6 +25,7 @@ struct Mode {
   std::string_view name, help;
   void (*set)(trace::ReplayOptions& options);
   bool learns = false;
+  bool compared = true;  // by `compare`
 };
 
 void by_sessions(trace::ReplayOptions& options, bool stage) {
@@ -34,6 +35,21 @@ void by_sessions(trace::ReplayOptions& options, bool stage) {
 void hinted(trace::ReplayOptions& options, double lead) {
   by_sessions(options, true);
   options.hint_lead = lead;
+}
+// As a Prefetcher does it before a live store, whose tiers go by last use.
+void live(trace::ReplayOptions& options, bool stage, double lead = -1) {
+  options.live = PrefetchOptions{};
+  options.live->learned = true;
+  options.live->hinted = lead >= 0;
+  options.live->stage = stage;
+  options.hint_lead = lead;
+}
+// And what was said then is said again, when it was.
+void repeated(trace::ReplayOptions& options, bool learned, bool stage) {
+  live(options, stage);
+  options.live->learned = learned;
+  options.live->hinted = !learned;
+  options.as_recorded = true;
 }
 constexpr double kKnown = std::numeric_limits<double>::infinity();
 
@@ -61,8 +77,23 @@ const std::vector<Mode>& modes() {
          by_sessions(o, false);
          o.hint_lead = kKnown;
        }},
-      {"oracle", "the future is known", [](Options& o) { hinted(o, kKnown); }}};
+      {"oracle", "the future is known", [](Options& o) { hinted(o, kKnown); }},
+      {"live-retention", "by the rules of a live store, which differ",
+       [](Options& o) { live(o, false); }, true, false},
+      {"live-learned", "", [](Options& o) { live(o, true); }, true, false},
+      {"live-hint-2", "", [](Options& o) { live(o, true, 2); }, true, false},
+      {"recorded-retention", "the same, with the recording's own durations",
+       [](Options& o) { repeated(o, true, false); }, true, false},
+      {"recorded-learned", "", [](Options& o) { repeated(o, true, true); }, true, false},
+      {"recorded-hints", "and its hints", [](Options& o) { repeated(o, false, true); },
+       false, false}};
   return table;
+}
+
+// Those that are compared are the first.
+std::size_t compared() {
+  return static_cast<std::size_t>(std::count_if(
+      modes().begin(), modes().end(), [](const Mode& mode) { return mode.compared; }));
 }
 
 // A predictor that has seen the sessions to train with, all before the replay begins.
@@ -263,14 +294,14 @@ int compare_trace(const Arguments& arguments) {
   if (!node.ok()) return fail(node.error());
   const std::uint64_t seeds = arguments.count == kNotGiven ? 1 : arguments.count;
   if (seeds == 0) return fail(Status(Code::invalid_argument, "--count: at least 1"));
-  std::vector<std::vector<double>> stalls(modes().size());
+  std::vector<std::vector<double>> stalls(compared());
   std::vector<ordered_json> first;
   std::vector<std::vector<trace::StagedSoFar>> over_time;
   for (std::uint64_t i = 0; i < seeds; ++i) {
     const auto recording = recorded(arguments, arguments.seed + i);
     if (!recording.ok()) return fail(recording.error());
     const auto training = training_of(arguments, arguments.seed + i);
-    for (std::size_t m = 0; m < modes().size(); ++m) {
+    for (std::size_t m = 0; m < compared(); ++m) {
       const auto result =
           run(modes()[m], *recording, training ? &*training : nullptr, *node, arguments);
       if (!result.ok()) return fail(result.error());
@@ -286,7 +317,7 @@ int compare_trace(const Arguments& arguments) {
     std::size_t lru = 0;
     while (modes()[lru].name != "lru")
       ++lru;
-    for (std::size_t m = 0; m < modes().size(); ++m) {
+    for (std::size_t m = 0; m < compared(); ++m) {
       std::vector<double> against;  // of the same seed's LRU
       for (std::size_t i = 0; i < seeds; ++i)
         against.push_back(stalls[lru][i] > 0 ? 1 - stalls[m][i] / stalls[lru][i] : 0);

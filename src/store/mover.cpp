@@ -8,6 +8,8 @@
 
 #include "cxlspeckv/guarded.hpp"
 
+#include "store/victim_looks.hpp"
+
 namespace speckv {
 namespace {
 
@@ -205,8 +207,7 @@ void Mover::start_jobs() {
   }
 }
 
-// Units that shall be free in a tier above: for the next blocks, but not at the price of
-// most that it holds.
+// Units that shall be free in a tier above, for the next blocks.
 std::uint64_t Mover::room_to_keep(const TierState& source, bool pressed) const {
   const std::uint64_t total = source.geometry.units;
   std::uint64_t largest = 0;
@@ -214,7 +215,7 @@ std::uint64_t Mover::room_to_keep(const TierState& source, bool pressed) const {
     largest = std::max<std::uint64_t>(
         largest, source.units_for(frame_header_bytes(layout.layers) + layout.bytes()));
   }
-  const std::uint64_t keep = std::min(std::max(total / 32, largest), total / 4);
+  const std::uint64_t keep = room_at_rest(total, largest);
   if (!pressed) return keep;
   return std::max({keep, largest, std::min(2 * largest, total / 2)});
 }

@@ -7,6 +7,7 @@
 // look does not begin with it again.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -44,6 +45,14 @@ class PassedOver {
   std::uint32_t count_ = 0, kept_ = 0;
   Slot slots_[kVictimsLookedAt];
 };
+
+// What a tier above another has free when nothing is under way: a part of 32, but at
+// least room for one block, and not at the price of most that it holds. Made after a
+// block came, not before.
+constexpr std::uint64_t room_at_rest(std::uint64_t total,
+                                     std::uint64_t largest) noexcept {
+  return std::min(std::max(total / 32, largest), total / 4);
+}
 
 // After a look for what is to move down: whether there is another, of those behind.
 inline bool look_again(const PassedOver& over, bool found) noexcept {

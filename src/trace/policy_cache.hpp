@@ -11,9 +11,18 @@
 
 #include "cxlspeckv/tier.hpp"
 
+#include "store/victim_looks.hpp"
 #include "trace/trace.hpp"
 
 namespace speckv::trace {
+
+// Blocks by keys, as a store has them, and back.
+inline BlockKey key_of(BlockId block) noexcept {
+  return {mix(1, block), (mix(2, block) & ~std::uint64_t{0xFFFFFFFF}) | block};
+}
+inline BlockId block_of(BlockKey key) noexcept {
+  return static_cast<BlockId>(key.low & 0xFFFFFFFF);
+}
 
 // REQUIRES: capacity > 0, a policy. Not thread-safe.
 class PolicyCache {
@@ -64,9 +73,19 @@ class PolicyCache {
     for (const Slot passed : pinned_.take_passed())
       policy_->touched(passed);
     if (!slot) return std::nullopt;
-    const BlockId block = block_in_[static_cast<std::uint32_t>(*slot)];
-    remove(block);
-    return block;
+    return take(*slot);
+  }
+  // As a store's tier does it, which passes over what is expected back.
+  std::optional<BlockId> give_up(KeptBlocks* kept) noexcept {
+    for (std::uint32_t look = 0;; ++look) {
+      const Movable rule(*this, kept, look < kLooksThatKeep);
+      const auto slot = policy_->victim(rule);
+      for (const Slot passed : rule.over().slots())
+        policy_->touched(passed);
+      if (look_again(rule.over(), slot.has_value())) continue;
+      if (!slot) return std::nullopt;
+      return take(*slot);
+    }
   }
 
  private:
@@ -91,6 +110,26 @@ class PolicyCache {
     mutable std::vector<Slot> passed_;
   };
 
+  class Movable final : public PinnedSlots {
+   public:
+    Movable(const PolicyCache& cache, KeptBlocks* kept, bool keeps)
+        : cache_(cache), over_(kept, keeps) {}
+    bool contains(Slot slot) const noexcept override {
+      const BlockId block = cache_.block_in_[static_cast<std::uint32_t>(slot)];
+      return cache_.in_use(block) || over_.keep(slot, key_of(block));
+    }
+    const PassedOver& over() const noexcept { return over_; }
+
+   private:
+    const PolicyCache& cache_;
+    mutable PassedOver over_;
+  };
+
+  BlockId take(Slot slot) noexcept {
+    const BlockId block = block_in_[static_cast<std::uint32_t>(slot)];
+    remove(block);
+    return block;
+  }
   bool in_use(BlockId block) const noexcept {
     return pins_ != nullptr && (*pins_)[block] != 0;
   }

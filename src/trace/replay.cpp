@@ -5,6 +5,7 @@
 #include <optional>
 #include <queue>
 
+#include "trace/live_side.hpp"
 #include "trace/residency.hpp"
 
 namespace speckv::trace {
@@ -28,6 +29,17 @@ struct Due {
 };
 using Agenda = std::priority_queue<Due, std::vector<Due>, std::greater<>>;
 
+prefetch::Counters counters_of(const PrefetchStats::Source& source) {
+  return {.chunks = source.chunks,
+          .displaced = source.displaced,
+          .staged = source.staged,
+          .useful = source.useful,
+          .wasted = source.wasted,
+          .late = source.late,
+          .retained = source.retained,
+          .pauses = source.pauses};
+}
+
 class Replay {
  public:
   Replay(const Trace& trace, const Node& node, const ReplayOptions& options);
@@ -49,10 +61,16 @@ class Replay {
   double next_event() const;
   void arrive(std::uint32_t number);
   void complete(std::uint32_t number);
+  void tell_completed(std::uint32_t number);
   double load(const Found& found, double start);
   void displace(const Found& found, std::uint32_t session, double now);
   void stage(double now);
   void sample(double at);
+  void make_live(std::vector<std::uint32_t> blocks);
+  void notice(const Notice& notice);
+  double next_notice() const {
+    return notices_ < noticed_.size() ? noticed_[notices_].at : kNever;
+  }
   double top_of(const Agenda& agenda) const {
     if (agenda.empty()) return kNever;
     return agenda.top().at;
@@ -65,8 +83,11 @@ class Replay {
   const std::vector<std::uint32_t> shared_;
   std::vector<double> next_arrival_;  // of the same session, a request
   std::optional<Scheduler> scheduler_;
-  std::unique_ptr<Residency> residency_;
+  std::shared_ptr<Residency> residency_;
   SessionResidency* by_session_ = nullptr;  // residency_, where sessions are staged
+  std::optional<LiveSide> live_;            // and residency_ is its store
+  std::span<const Notice> noticed_{};       // those that are repeated
+  std::size_t notices_ = 0;
   std::vector<Session> sessions_;
   std::vector<double> free_;  // when each tier's link is
   std::vector<Lane> lanes_;
@@ -104,6 +125,10 @@ Replay::Replay(const Trace& trace, const Node& node, const ReplayOptions& option
     views.push_back({static_cast<std::uint64_t>(blocks.back() * block_bytes_),
                      tier.bytes_per_second});
   }
+  if (options.live) {
+    make_live(std::move(blocks));
+    return;
+  }
   if (options.policy != "return") {
     for (std::uint32_t& capacity :
          blocks)  // slots for more blocks than there are: no use
@@ -120,6 +145,22 @@ Replay::Replay(const Trace& trace, const Node& node, const ReplayOptions& option
   by_session_ = by_session.get();
   residency_ = std::move(by_session);
   if (schedule.stage) poll_at_ = 0;
+  sample_at_ = 0;
+}
+
+void Replay::make_live(std::vector<std::uint32_t> blocks) {
+  for (std::uint32_t& capacity : blocks)
+    capacity = std::min(capacity, std::max(trace_.distinct_blocks, 1U));
+  const auto one = static_cast<std::uint64_t>(block_bytes_);
+  auto store = std::make_shared<StoreModel>(trace_, node_, options_.policy, blocks, one);
+  residency_ = store;
+  PrefetchOptions prefetch = *options_.live;
+  prefetch.bytes_per_second.clear();
+  for (const TierModel& tier : node_.tiers)
+    prefetch.bytes_per_second.push_back(tier.bytes_per_second);
+  live_.emplace(trace_, std::move(store), one, std::move(prefetch), options_.predictor,
+                options_.journal);
+  if (options_.as_recorded) noticed_ = trace_.notices;
   sample_at_ = 0;
 }
 
@@ -175,6 +216,7 @@ void Replay::arrive(std::uint32_t number) {
                         static_cast<std::uint64_t>(request.blocks * block_bytes_),
                         static_cast<std::uint64_t>(shared_[number] * block_bytes_), now);
   }
+  if (live_) live_->arrived(request, now);
   const Found found = residency_->use(request, shared_[number], now);
   if (scheduler_) displace(found, request.session, now);
 
@@ -187,8 +229,10 @@ void Replay::arrive(std::uint32_t number) {
   const double there = load(found, options_.on_arrival ? now : turn);
   const double stall = std::max(0.0, there - turn);
   engine_free_ = turn + work;
-  ends_[number] = std::max(turn, there) + work +
-                  request.output_tokens / node_.output_tokens_per_second;
+  ends_[number] = options_.as_recorded && request.duration >= 0
+                      ? now + request.duration
+                      : std::max(turn, there) + work +
+                            request.output_tokens / node_.output_tokens_per_second;
   session.completes = std::max(session.completes, ends_[number]);
   reused_[number] = found.reused;
   completions_.push({ends_[number], number});
@@ -210,7 +254,23 @@ void Replay::complete(std::uint32_t number) {
   const double now = ends_[number];
   residency_->done(request, now);
   Session& session = sessions_[request.session];
-  if (--session.active > 0 || !scheduler_) return;
+  if (live_) live_->finished(request, now);
+  if (--session.active > 0 || (!scheduler_ && !live_)) return;
+  if (scheduler_) tell_completed(number);
+  session.returns = next_arrival_[number];
+  if (options_.hint_lead < 0) return;
+  if (session.returns == kNever) {
+    if (options_.hint_lead < kNever) return;
+    if (live_) live_->ended(request.session, now);
+    if (scheduler_) scheduler_->ended(request.session);
+    return;
+  }
+  hints_.push({std::max(now, session.returns - options_.hint_lead), number});
+}
+
+void Replay::tell_completed(std::uint32_t number) {
+  const Request& request = trace_.requests[number];
+  const double now = ends_[number];
   predict::ReturnDistribution returns;
   returns.probability[predict::kNever] = 1;
   if (options_.predictor != nullptr) {
@@ -229,13 +289,14 @@ void Replay::complete(std::uint32_t number) {
     options_.predictor->advance(now);
   }
   scheduler_->completed(request.session, now, returns);
-  session.returns = next_arrival_[number];
-  if (options_.hint_lead < 0) return;
-  if (session.returns == kNever) {
-    if (options_.hint_lead == kNever) scheduler_->ended(request.session);
-    return;
+}
+
+void Replay::notice(const Notice& notice) {
+  if (notice.ended) {
+    live_->ended(notice.session, notice.at);
+  } else {
+    live_->hint(notice.session, notice.at, notice.eta, notice.confidence);
   }
-  hints_.push({std::max(now, session.returns - options_.hint_lead), number});
 }
 
 // Gives every link that is idle something to do, if there is something.
@@ -253,7 +314,8 @@ void Replay::stage(double now) {
 }
 
 double Replay::next_event() const {
-  double at = std::min({top_of(completions_), top_of(hints_), poll_at_});
+  double at = std::min({top_of(completions_), top_of(hints_), poll_at_, next_notice()});
+  if (live_) at = std::min(at, live_->next());
   for (const Lane& lane : lanes_)
     at = std::min(at, lane.end);
   return at;
@@ -261,6 +323,16 @@ double Replay::next_event() const {
 
 void Replay::sample(double at) {
   StagedSoFar sum{.at = at};
+  if (live_) {
+    const PrefetchStats stats = live_->stats();
+    for (const auto& source : {stats.learned, stats.hinted}) {
+      sum.useful += source.useful;
+      sum.late += source.late;
+      sum.wasted += source.wasted;
+    }
+    result_.over_time.push_back(sum);
+    return;
+  }
   for (const auto source : {prefetch::Source::learned, prefetch::Source::hint}) {
     const prefetch::Counters& counters = scheduler_->counters(source);
     sum.useful += counters.useful;
@@ -273,11 +345,18 @@ void Replay::sample(double at) {
 ReplayResult Replay::run() {
   const auto count = static_cast<std::uint32_t>(trace_.requests.size());
   const double step = std::max(trace_.seconds() / kSamples, 1e-3);
-  while (arrivals_ < count) {
-    const double now = std::min(next_event(), trace_.requests[arrivals_].arrived);
+  const auto next_request = [&] {
+    return arrivals_ < count ? trace_.requests[arrivals_].arrived : kNever;
+  };
+  // What was recorded is repeated to its end.
+  const auto unfinished = [&] {
+    return !completions_.empty() || next_notice() < kNever || (live_ && live_->moving());
+  };
+  while (arrivals_ < count || (options_.as_recorded && unfinished())) {
+    const double now = std::min(next_event(), next_request());
     for (; sample_at_ <= now; sample_at_ += step)
       sample(sample_at_);
-    if (now == trace_.requests[arrivals_].arrived) {
+    if (now == next_request()) {
       arrive(arrivals_++);
     } else if (now == top_of(completions_)) {
       const std::uint32_t number = completions_.top().number;
@@ -287,10 +366,14 @@ ReplayResult Replay::run() {
       const std::uint32_t number = hints_.top().number;
       hints_.pop();
       const std::uint32_t session = trace_.requests[number].session;
-      if (sessions_[session].active == 0 &&
-          sessions_[session].returns == next_arrival_[number])
-        scheduler_->hint(session, now, next_arrival_[number], 1);
-    } else {
+      const double eta = next_arrival_[number];
+      if (sessions_[session].active == 0 && sessions_[session].returns == eta) {
+        if (scheduler_) scheduler_->hint(session, now, eta, 1);
+        if (live_) live_->hint(session, now, eta - now, 1);
+      }
+    } else if (now == next_notice()) {
+      notice(noticed_[notices_++]);
+    } else if (scheduler_) {
       for (Lane& lane : lanes_) {
         if (lane.end > now) continue;
         by_session_->staged(*lane.chunk, now);
@@ -298,9 +381,15 @@ ReplayResult Replay::run() {
         lane = {};
       }
     }
+    if (live_) live_->advance(now);
     if (poll_at_ == kNever) continue;
     stage(now);
     poll_at_ = now + kPoll;
+  }
+  if (live_) {
+    sample(count == 0 ? 0 : trace_.requests.back().arrived);
+    const PrefetchStats stats = live_->stats();
+    result_.sources = {counters_of(stats.learned), counters_of(stats.hinted)};
   }
   if (scheduler_) {
     sample(count == 0 ? 0 : trace_.requests.back().arrived);
@@ -318,6 +407,8 @@ Result<ReplayResult> replay(const Trace& trace, const Node& node,
   if (options.policy != "return" &&
       std::find(names.begin(), names.end(), options.policy) == names.end())
     return Status(Code::invalid_argument, "no such policy: " + options.policy);
+  if (options.live && options.policy == "return")
+    return Status(Code::invalid_argument, "a live store's tiers go by a policy");
   if (node.tiers.size() < 2 || node.tiers.size() > prefetch::kMostTiers)
     return Status(Code::invalid_argument, "a node has 2 to 8 tiers");
   for (const TierModel& tier : node.tiers) {

@@ -12,10 +12,14 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cxlspeckv/prefetcher.hpp"
+
+#include "prefetch/journal.hpp"
 #include "prefetch/scheduler.hpp"
 #include "trace/trace.hpp"
 
@@ -43,6 +47,12 @@ struct ReplayOptions {
   // The scheduler is told when sessions return, that long before; < 0: never; infinity:
   // as soon as they are done, which is the oracle.
   double hint_lead = -1;
+  // A live store's Prefetcher in place of a scheduler alone: tiers give up by `policy`,
+  // and the first passes over what is expected back (trace/store_model.hpp). What is said
+  // there of links, clock and who listens is the replay's.
+  std::optional<PrefetchOptions> live{};
+  bool as_recorded = false;  // with `live`: notices, and durations where there are any
+  prefetch::Journal* journal = nullptr;  // with `live`: what its scheduler decided
   std::uint64_t kv_bytes_per_token = 131072;
   double measure_from = 0;  // s: what comes earlier warms up
 };

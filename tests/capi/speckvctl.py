@@ -356,6 +356,12 @@ def traces_are_replayed_and_policies_compared(folder):
             assert len(points) > 100 and list(times) == sorted(times) and list(heights) == sorted(heights, reverse=True)
             assert abs((heights[0] - heights[-1]) - 150 * row[f"{fate}_bytes"] / most) < 0.2, (row, heights[-1])
     assert len(call("trace", "compare", *on).splitlines()) == 14
+    for policy in ("live-retention", "live-learned", "live-hint-2", "recorded-retention", "recorded-learned", "recorded-hints"):
+        live = ask("trace", "replay", *on, "--policy", policy)
+        assert (live["requests"], live["policy"]) == (12, policy) and policy not in rows, live
+        assert live == ask("trace", "replay", *on, "--policy", policy), live
+        assert (live["staged_bytes"] > 0) == (policy in ("live-learned", "live-hint-2", "recorded-learned")), live
+        assert (live["useful_bytes"] > 0) == (policy == "live-hint-2"), live
     for change, words in ((("1G", "x"), []), (("1G", "0"), []), (('"cxl"', '"wire"'), []), (("name = \"n\"", "color = 1"), []),
                           (("capacity", "size"), []), (("[[tier]]", "[tier"), []), (("", ""), ["--policy", "mru"])):
         node.write_text(NODE.replace(*change), encoding="utf-8")
