@@ -69,7 +69,8 @@ class Replay {
   void make_live(std::vector<std::uint32_t> blocks);
   void notice(const Notice& notice);
   double next_notice() const {
-    return notices_ < noticed_.size() ? noticed_[notices_].at : kNever;
+    if (notices_ == noticed_.size()) return kNever;
+    return noticed_[notices_].at;
   }
   double top_of(const Agenda& agenda) const {
     if (agenda.empty()) return kNever;
@@ -346,7 +347,8 @@ ReplayResult Replay::run() {
   const auto count = static_cast<std::uint32_t>(trace_.requests.size());
   const double step = std::max(trace_.seconds() / kSamples, 1e-3);
   const auto next_request = [&] {
-    return arrivals_ < count ? trace_.requests[arrivals_].arrived : kNever;
+    if (arrivals_ == count) return kNever;
+    return trace_.requests[arrivals_].arrived;
   };
   // What was recorded is repeated to its end.
   const auto unfinished = [&] {

@@ -133,7 +133,7 @@ Found StoreModel::use(const Request& request, std::uint32_t shared, double /*now
     if (is_in(block, 0)) pin(block);
   }
   while (found.reused < shared && in_[chain[found.reused]] != 0)
-    ++found.in[static_cast<std::size_t>(tier_of(chain[found.reused++]))];
+    ++found.in[static_cast<std::size_t>(std::countr_zero(in_[chain[found.reused++]]))];
   // The last block first, as engines free them: a chain is no use without its start.
   for (std::size_t i = chain.size(); i-- > 0;) {
     if (is_in(chain[i], 0)) {
