@@ -320,7 +320,8 @@ TEST(Retention, what_is_hot_does_not_make_room_for_what_comes_late) {
       missed += Served::kLength - hot;
       found += here;
     }
-    // The mover makes room beside the requests: on a busy machine now and then of a hot block.
+    // The mover makes room beside the requests: on a busy machine, now and then of a
+    // hot block.
     EXPECT_LE(missed, 350 * Served::kLength / 100) << retain;
     EXPECT_EQ(found > 350 * Served::kLength / 10, retain) << found;
   }
