@@ -252,15 +252,18 @@ def compare(root):
 
 # block -> changes: (what it says, what it says instead, what has to be said of it)
 SABOTAGE = {
-    "skid": [("assign spare_data_d = take ? in_data_i : spare_data_q;",
-              "always_latch if (take) spare_data_d = in_data_i;", "assert|latch"),
-             ("assign spare_data_d = take ? in_data_i : spare_data_q;",
-              "always_comb if (take) spare_data_d = in_data_i;", "latch"),
-             ("assign take ", "assign take = out_ready_i;\n  assign take ", "driver|assert|warning"),
-             ("spare_data_q <= spare_data_d;",
-              "spare_data_q <= spare_data_d;\n  end\n  always_ff @(posedge clk_i) begin\n"
-              "    spare_data_q <= in_data_i;", "driver|assert|warning"),
-             ("parameter int Width = 8", "parameter int Width = 12", "LUTs|flip-flops")],
+    "watchdog": [("assign still_d   = !working_i || moves_i ?",
+                  "always_latch if (working_i) still_d = moves_i ?", "assert|latch"),
+                 ("assign still_d   = !working_i || moves_i ?",
+                  "always_comb if (working_i) still_d = moves_i ?", "latch"),
+                 ("assign expired_o ", "assign expired_o = moves_i;\n  assign expired_o ",
+                  "driver|assert|warning"),
+                 ("else         still_q <= still_d;\n  end",
+                  "else         still_q <= still_d;\n  end\n"
+                  "  always_ff @(posedge clk_i) if (moves_i) still_q <= '0;",
+                  "driver|assert|warning"),
+                 ("parameter int Cycles = 40000000", "parameter int Cycles = 4000",
+                  "LUTs|flip-flops")],
     "fifo": [("parameter int Depth = 4", "parameter int Depth = 8", "Memories"),
              ("always_ff @(posedge clk_i) if (push) mem",
               "logic [Width-1:0] now_q;\n  always_ff @(posedge clk_i) now_q <= mem[tail_q[Bits-1:0]];\n"

@@ -21,8 +21,6 @@ SABOTAGE = {
              ("speckv_fifo", "mem[tail_q[Bits-1:0]] <=", "mem[head_q[Bits-1:0]] <=")],
     "credit_fifo": [("speckv_credit_fifo", "!taken_q[Bits]", "1'b1"),
                     ("speckv_credit_fifo", "- {{Bits{1'b0}}, pop}", "")],
-    "skid": [("speckv_skid", "!move && (spare_q || take)", "!move && take"),
-             ("speckv_skid", "!spare_q;", "1'b1;")],
     "arbiter": [("speckv_arbiter", "held_q != '0 ? held_q : pick", "pick"),
                 ("speckv_arbiter", "preferred != '0 ? preferred : request_i", "request_i"),
                 ("speckv_arbiter", "candidates & (~candidates +", "candidates & (candidates +")],
@@ -59,7 +57,7 @@ def main(arguments):
         print(f"SKIPPED: not installed: {', '.join(missing)}")
         return 77
     root, name, depth = pathlib.Path(arguments[0]).resolve(), arguments[1], int(arguments[2])
-    blocks = ("fifo", "credit_fifo", "skid", "arbiter")
+    blocks = ("fifo", "credit_fifo", "arbiter")
     with tempfile.TemporaryDirectory() as folder:
         for block in blocks:
             shutil.copy(root / f"hardware/rtl/speckv_{block}.sv", folder)
