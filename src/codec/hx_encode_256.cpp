@@ -145,7 +145,7 @@ class Loops : public hx::EncoderState {
       return (bits - behind) * 16 + table[k];
     };
     const std::uint32_t best = std::min({at(0), at(1), at(2)});
-    table_[c] = static_cast<std::uint8_t>(best % 16);
+    trial_.table[c] = static_cast<std::uint8_t>(best % 16);
     return best / 16;
   }
 
@@ -153,7 +153,7 @@ class Loops : public hx::EncoderState {
     for (std::uint32_t t = 0; t < columns_; t += 32) {
       __m256i low = _mm256_setzero_si256(), high = low;
       for (std::uint32_t c = 0; c < shape_.channels; ++c) {
-        const Costs& costs = costs_[table_[c]];
+        const Costs& costs = costs_[trial_.table[c]];
         const __m256i bits = look_up(costs.length, costs.length,
                                      symbols(costs, costs, x_ + c * columns_ + t));
         low = _mm256_add_epi16(low, _mm256_cvtepu8_epi16(_mm256_castsi256_si128(bits)));
@@ -166,11 +166,11 @@ class Loops : public hx::EncoderState {
   }
 
   void write(std::byte* words) noexcept {
-    write_words(numbers(), words, words_, coded_,
+    write_words(numbers(), words, trial_.words, coded_,
                 [this](std::uint32_t group, std::uint32_t c, LaneTable* of) SPECKV_256 {
                   const auto* const lanes =
                       reinterpret_cast<const __m256i*>(known_ + group * kLanes);
-                  of[0] = {&costs_[table_[c]], _mm256_load_si256(lanes)};
+                  of[0] = {&costs_[trial_.table[c]], _mm256_load_si256(lanes)};
                   return 1U;
                 });
   }

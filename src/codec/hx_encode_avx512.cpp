@@ -194,7 +194,7 @@ class Loops : public hx::EncoderState {
       }
       total = _mm512_add_epi64(total, _mm512_srli_epi64(best, 4));
       _mm_storel_epi64(
-          reinterpret_cast<__m128i*>(table_ + first + half),
+          reinterpret_cast<__m128i*>(trial_.table + first + half),
           _mm512_cvtepi64_epi8(_mm512_and_si512(best, _mm512_set1_epi64(15))));
     }
     return static_cast<std::uint64_t>(_mm512_reduce_add_epi64(total));
@@ -225,7 +225,7 @@ class Loops : public hx::EncoderState {
       for (std::uint32_t first = 0; first < shape_.channels; first += kLanes) {
         __m512i sum = none;
         for (std::uint32_t c = first; c < first + kLanes; ++c) {
-          const Costs& costs = costs_[table_[c]];
+          const Costs& costs = costs_[trial_.table[c]];
           sum = _mm512_add_epi8(
               sum, look_up(costs.near_length, near_at(costs, c, t), known_[t / kBlock]));
         }
@@ -238,9 +238,9 @@ class Loops : public hx::EncoderState {
   }
 
   void write(std::byte* words) noexcept {
-    write_words(numbers(), words, words_, coded_,
+    write_words(numbers(), words, trial_.words, coded_,
                 [this](std::uint32_t /*group*/, std::uint32_t c, LaneTable* of) {
-                  of[0] = {&costs_[table_[c]], 0xFFFF};
+                  of[0] = {&costs_[trial_.table[c]], 0xFFFF};
                   return 1U;
                 });
   }

@@ -58,12 +58,11 @@ class EncoderState {
   const std::uint32_t columns_, groups_;  // columns_: tokens, to a multiple of 32
   const std::int32_t tokens_log_;
   Sums sums_;
-  bool unusual_ = false, wide_ = false, counted_ = false;
+  bool unusual_ = false, wide_ = false;
   std::int32_t log_ = 0;
-  std::uint64_t cost_ = 0, words_ = 0, escapes_ = 0;
+  Trial trial_;
   std::uint8_t most_gain_ = 0;
   std::uint8_t gain_[HxShape::kMostTokens] = {};
-  std::uint8_t table_[HxShape::kMostChannels];
   alignas(64) std::int16_t mean_[HxShape::kMostChannels] = {};
   alignas(64) std::int32_t plain_mean_[HxShape::kMostChannels];
   alignas(64) std::uint16_t bits_[kMostColumns];  // [channel][token]
@@ -76,9 +75,8 @@ class EncoderState {
 //   sum_up()  sums_ and plain_mean_, when sums_.exponent is known
 //   find_means()  mean_ and wide_, from plain_mean_ and log_
 //   quantise(inverse)  x_ by the tokens' inverse steps, 0 behind the last token
-//   price(inverse)  that, table_, and what all cost; or what the first ones do, if that
-//   is
-//     too much already
+//   price(inverse)  that, trial_.table, and what all cost; or what the first ones do, if
+//     that is too much already
 //   find_lengths(lengths)  of each token what it takes of the words
 //   write(words)
 //   costs_  tables, as count_words() takes them
@@ -105,23 +103,16 @@ class Encoder final : private Loops {
         [this](std::int32_t log) noexcept { return again(log); });
     if (this->unusual_) return Outcome::unusual;
     if (!found) return Outcome::refused;
-    if (!this->counted_) count();
+    if (!this->trial_.counted) count();
     write_parameters(shape,
-                     {this->log_, this->wide_, this->words_, this->escapes_, this->table_,
-                      this->mean_, this->gain_},
+                     {this->log_, this->wide_, this->trial_.words, this->trial_.escapes,
+                      this->trial_.table, this->mean_, this->gain_},
                      this->unit_);
     this->write(this->unit_.data() + shape.words(this->wide_));
     return Outcome::done;
   }
 
  private:
-  // What a step that fitted came to.
-  struct Fitted {
-    bool counted = false;
-    std::uint64_t cost = 0, words = 0, escapes = 0;
-    std::uint8_t table[HxShape::kMostChannels];
-  };
-
   // Means and inverse steps. False: beyond what vectors can do.
   bool take_step(std::int32_t log) noexcept {
     this->log_ = log;
@@ -139,29 +130,22 @@ class Encoder final : private Loops {
   // Quantises by the step, chooses the tables, and counts, where that is in doubt.
   bool fits(std::int32_t log) noexcept {
     if (!take_step(log)) return true;  // ends the search
-    this->cost_ = this->price(inverse_);
-    if (this->is_over(this->cost_)) return false;
+    this->trial_.cost = this->price(inverse_);
+    if (this->is_over(this->trial_.cost)) return false;
     const std::uint64_t first = this->shape_.words(this->wide_);
-    this->counted_ = is_in_doubt(this->cost_, first, this->shape_.slot);
-    if (this->counted_) count();
-    if (this->counted_ && first + 2 * (this->words_ + this->escapes_) > this->shape_.slot)
+    this->trial_.counted = is_in_doubt(this->trial_.cost, first, this->shape_.slot);
+    if (this->trial_.counted) count();
+    if (this->trial_.counted &&
+        first + 2 * (this->trial_.words + this->trial_.escapes) > this->shape_.slot)
       return false;
-    fitted_.counted = this->counted_;
-    fitted_.cost = this->cost_;
-    fitted_.words = this->words_;
-    fitted_.escapes = this->escapes_;
-    std::copy_n(this->table_, this->shape_.channels, fitted_.table);
+    fitted_ = this->trial_;
     return true;
   }
   // Quantises by the last step that fitted, of which the rest is known.
   bool again(std::int32_t log) noexcept {
     if (!take_step(log)) return true;
     this->quantise(inverse_);
-    this->counted_ = fitted_.counted;
-    this->cost_ = fitted_.cost;
-    this->words_ = fitted_.words;
-    this->escapes_ = fitted_.escapes;
-    std::copy_n(fitted_.table, this->shape_.channels, this->table_);
+    this->trial_ = fitted_;
     return true;
   }
 
@@ -171,14 +155,14 @@ class Encoder final : private Loops {
     const Taken taken = count_words(
         this->numbers(),
         lengths, [this](std::uint32_t c, std::uint32_t) noexcept -> const auto& {
-          return this->costs_[this->table_[c]];
+          return this->costs_[this->trial_.table[c]];
         });
-    this->words_ = taken.words;
-    this->escapes_ = (this->cost_ - taken.bits) / 16;
+    this->trial_.words = taken.words;
+    this->trial_.escapes = (this->trial_.cost - taken.bits) / 16;
   }
 
   alignas(64) float inverse_[HxShape::kMostTokens + 32] = {};  // steps, by token
-  Fitted fitted_;
+  Trial fitted_;  // of the last step that did
 };
 
 // As HxLoops::encode.

@@ -42,6 +42,13 @@ inline bool is_in_doubt(std::uint64_t cost, std::uint64_t first,
   return first + (cost + 26 * HxShape::kLanes) / 8 > slot;
 }
 
+// What quantising by a step comes to. words, escapes: where they are counted.
+struct Trial {
+  bool counted = false;
+  std::uint64_t cost = 0, words = 0, escapes = 0;  // cost: in bits
+  std::uint8_t table[HxShape::kMostChannels] = {};
+};
+
 // How many words the lanes take as a decoder asks for them, and the bits in those: before
 // a number it needs as many as hold what is taken and the table's longest code. Each
 // number takes a bit at least, so that the last few decide. lengths: bits of each place;

@@ -229,7 +229,7 @@ class Loops : public hxp::EncoderState {
     for (std::uint32_t first = 0; first < columns_; first += 32) {
       __m256i low = _mm256_setzero_si256(), high = low;
       for (std::uint32_t c = 0; c < shape_.channels; ++c) {
-        const auto& table = of_table_[table_[c]];
+        const auto& table = of_table_[trial_.table[c]];
         for (std::uint32_t k = 0; k < looks_[first / 32]; ++k) {
           const __m256i bits =
               look<&Costs::length>(table, look_[first / 32][k], numbers(c) + first);
@@ -244,11 +244,11 @@ class Loops : public hxp::EncoderState {
   }
 
   void write(std::byte* words) noexcept {
-    write_words(all_numbers(), words, words_, s_.coded,
+    write_words(all_numbers(), words, trial_.words, s_.coded,
                 [this](std::uint32_t group, std::uint32_t c, LaneTable* of) SPECKV_256 {
                   for (std::uint32_t k = 0; k < classes_[group]; ++k) {
                     const std::uint32_t v = class_[group][k];
-                    of[k] = {of_table_[table_[c]][v], load(lanes_of_[group][v])};
+                    of[k] = {of_table_[trial_.table[c]][v], load(lanes_of_[group][v])};
                   }
                   return std::uint32_t{classes_[group]};
                 });
@@ -414,7 +414,7 @@ class Loops : public hxp::EncoderState {
     };
     const std::uint32_t best =
         std::min({place(0), place(1), place(2), place(3), place(4)});
-    table_[c] = static_cast<std::uint8_t>(best % kTables);
+    trial_.table[c] = static_cast<std::uint8_t>(best % kTables);
     return best / kTables;
   }
 

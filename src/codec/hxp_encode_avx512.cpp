@@ -298,7 +298,7 @@ class Loops : public hxp::EncoderState {
     };
     const std::uint32_t best =
         std::min({place(0), place(1), place(2), place(3), place(4)});
-    table_[c] = static_cast<std::uint8_t>(best % kTables);
+    trial_.table[c] = static_cast<std::uint8_t>(best % kTables);
     return best / kTables;
   }
 
@@ -308,7 +308,7 @@ class Loops : public hxp::EncoderState {
     for (std::uint32_t first = 0; first < columns_; first += kBlock) {
       __m512i low = none, high = none;
       for (std::uint32_t c = 0; c < shape_.channels; ++c) {
-        const ClassCosts& costs = of_table_[table_[c]];
+        const ClassCosts& costs = of_table_[trial_.table[c]];
         const __m512i bits = places_.look_up(costs.length, costs, numbers(c), first);
         low = _mm512_add_epi16(low, _mm512_unpacklo_epi8(bits, none));
         high = _mm512_add_epi16(high, _mm512_unpackhi_epi8(bits, none));
@@ -319,12 +319,12 @@ class Loops : public hxp::EncoderState {
   }
 
   void write(std::byte* words) noexcept {
-    write_words(all_numbers(), words, words_, s_.coded,
+    write_words(all_numbers(), words, trial_.words, s_.coded,
                 [this](std::uint32_t group, std::uint32_t c, LaneTable* of) {
                   std::uint32_t count = 0;
                   for (std::uint32_t v = 0; v < kClasses; ++v) {
                     if (lanes_of_[group][v] == 0) continue;
-                    of[count++] = {costs_ + hxp::table_for(table_[c], offset_[v]),
+                    of[count++] = {costs_ + hxp::table_for(trial_.table[c], offset_[v]),
                                    lanes_of_[group][v]};
                   }
                   return count;

@@ -22,8 +22,8 @@ using hx::Outcome;
 //   prepare()  values and offsets by channels, in the order of places, and the tables of
 //     the classes
 //   quantise()  numbers by log_
-//   price()  that, table_, and what all cost; or what the first ones do, if that is too
-//     much already
+//   price()  that, trial_.table, and what all cost; or what the first ones do, if that is
+//     too much already
 //   find_lengths(lengths)  of each place what it takes of the words
 //   write(words)
 //   costs_  tables, as count_words() takes them
@@ -50,11 +50,12 @@ class Encoder final : private Loops {
         [this](std::int32_t log) noexcept { return again(log); });
     if (this->unusual_) return Outcome::unusual;
     if (!found) return Outcome::refused;
-    if (!this->counted_) count();
-    write_parameters(this->shape_, this->place_,
-                     {this->log_, this->words_, this->escapes_, this->table_,
-                      this->offset_, this->gain_, this->order_.class_of},
-                     this->unit_.data());
+    if (!this->trial_.counted) count();
+    write_parameters(
+        this->shape_, this->place_,
+        {this->log_, this->trial_.words, this->trial_.escapes, this->trial_.table,
+         this->offset_, this->gain_, this->order_.class_of},
+        this->unit_.data());
     this->write(this->unit_.data() + this->shape_.words());
     return Outcome::done;
   }
@@ -121,13 +122,6 @@ class Encoder final : private Loops {
                            this->unit_.size(), this->offset_);
   }
 
-  // What a step that fitted came to.
-  struct Fitted {
-    bool counted = false;
-    std::uint64_t cost = 0, words = 0, escapes = 0;
-    std::uint8_t table[kMostChannels];
-  };
-
   // False: beyond what vectors can do.
   bool take_step(std::int32_t log) noexcept {
     this->log_ = log;
@@ -138,29 +132,22 @@ class Encoder final : private Loops {
   // Quantises by the step, chooses the tables, and counts, where that is in doubt.
   bool fits(std::int32_t log) noexcept {
     if (!take_step(log)) return true;  // ends the search
-    this->cost_ = this->price();
-    if (this->is_over(this->cost_)) return false;
+    this->trial_.cost = this->price();
+    if (this->is_over(this->trial_.cost)) return false;
     const std::uint64_t first = this->shape_.words(), room = this->unit_.size();
-    this->counted_ = hx::is_in_doubt(this->cost_, first, room);
-    if (this->counted_) count();
-    if (this->counted_ && first + 2 * (this->words_ + this->escapes_) > room)
+    this->trial_.counted = hx::is_in_doubt(this->trial_.cost, first, room);
+    if (this->trial_.counted) count();
+    if (this->trial_.counted &&
+        first + 2 * (this->trial_.words + this->trial_.escapes) > room)
       return false;
-    fitted_.counted = this->counted_;
-    fitted_.cost = this->cost_;
-    fitted_.words = this->words_;
-    fitted_.escapes = this->escapes_;
-    std::copy_n(this->table_, this->shape_.channels, fitted_.table);
+    fitted_ = this->trial_;
     return true;
   }
   // Quantises by the last step that fitted, of which the rest is known.
   bool again(std::int32_t log) noexcept {
     if (!take_step(log)) return true;
     this->quantise();
-    this->counted_ = fitted_.counted;
-    this->cost_ = fitted_.cost;
-    this->words_ = fitted_.words;
-    this->escapes_ = fitted_.escapes;
-    std::copy_n(fitted_.table, this->shape_.channels, this->table_);
+    this->trial_ = fitted_;
     return true;
   }
 
@@ -170,14 +157,14 @@ class Encoder final : private Loops {
     const hx::Taken taken = hx::count_words(
         this->all_numbers(),
         lengths, [this](std::uint32_t c, std::uint32_t at) noexcept -> const auto& {
-          return this
-              ->costs_[table_for(this->table_[c], this->offset_[this->class_at(at)])];
+          return this->costs_[table_for(this->trial_.table[c],
+                                        this->offset_[this->class_at(at)])];
         });
-    this->words_ = taken.words;
-    this->escapes_ = (this->cost_ - taken.bits) / 16;
+    this->trial_.words = taken.words;
+    this->trial_.escapes = (this->trial_.cost - taken.bits) / 16;
   }
 
-  Fitted fitted_;
+  hx::Trial fitted_;  // of the last step that did
 };
 
 // As HxpLoops::encode.

@@ -44,13 +44,12 @@ class EncoderState {
   MutableBytes unit_;
   Scratch& s_;
   const std::uint32_t columns_;  // tokens, to a multiple of kBlock
-  bool unusual_ = false, counted_ = false;
+  bool unusual_ = false;
   std::int32_t log_ = 0, least_step_ = INT32_MAX, most_step_ = INT32_MIN;
-  std::uint64_t cost_ = 0, words_ = 0, escapes_ = 0;
+  hx::Trial trial_;
   Order order_;
   std::int32_t offset_[kClasses] = {}, tokens_log_[kClasses] = {};
   std::uint8_t gain_[HxShape::kMostTokens] = {};
-  std::uint8_t table_[kMostChannels] = {};
   alignas(64) std::int32_t step_[kMostChannels] = {};
   std::int32_t mean_[kMostChannels];  // of channels, unturned
   alignas(64) std::int32_t weight_[2 * kMostChannels];
