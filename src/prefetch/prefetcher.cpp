@@ -97,23 +97,22 @@ std::uint32_t rows_for(const prefetch::Tiers& tiers, const PrefetchOptions& opti
 Prefetcher::Impl::Impl(std::shared_ptr<prefetch::Tiers> the_tiers,
                        std::uint64_t block_bytes, PrefetchOptions the_options,
                        std::shared_ptr<predict::ReturnPredictor> the_predictor)
-    : store_(std::move(the_tiers)),
+    : tiers_(std::move(the_tiers)),
       options_(std::move(the_options)),
-      hints_(dynamic_cast<HintSink*>(options_.requests)),
       block_bytes_(block_bytes),
-      tiers_(views_of(*store_, options_)),
+      views_(views_of(*tiers_, options_)),
       clock_(options_.clock != nullptr ? *options_.clock : steady_clock()),
       origin_(clock_.now()),
-      scheduler_(tiers_, schedule_of(options_, block_bytes_, tiers_.front().capacity)),
-      chains_(*store_, scheduler_, block_bytes_, off() ? 0 : options_.sessions),
+      scheduler_(views_, schedule_of(options_, block_bytes_, views_.front().capacity)),
+      chains_(*tiers_, scheduler_, block_bytes_, off() ? 0 : options_.sessions),
       predictor_(std::move(the_predictor)),
       sessions_(off() ? 0 : options_.sessions) {
   for (std::uint32_t n = static_cast<std::uint32_t>(sessions_.size()); n-- > 0;)
     free_numbers_.push_back(n);
   if (off() || !options_.retain) return;
-  auto kept = std::make_shared<KeptBlocks>(rows_for(*store_, options_, block_bytes_),
+  auto kept = std::make_shared<KeptBlocks>(rows_for(*tiers_, options_, block_bytes_),
                                            options_.sessions);
-  if (!store_->retain(kept)) return;  // another prefetcher does so
+  if (!tiers_->retain(kept)) return;  // another prefetcher does so
   retention_.blocks = std::move(kept);
   chains_.tell(retention_.blocks.get());
 }
@@ -121,7 +120,7 @@ Prefetcher::Impl::Impl(std::shared_ptr<prefetch::Tiers> the_tiers,
 // The moves wait for what the devices have; what is not begun ends at once.
 Prefetcher::Impl::~Impl() {
   const MutexLock lock(mutex_);
-  if (retention_.blocks != nullptr) store_->release(*retention_.blocks);
+  if (retention_.blocks != nullptr) tiers_->release(*retention_.blocks);
   for (Lane& lane : lanes_) {
     if (lane.moves != nullptr) lane.moves->cancel();
   }
@@ -201,16 +200,16 @@ void Prefetcher::Impl::arrive(std::uint32_t number, std::uint64_t bytes, double 
 void Prefetcher::Impl::demand(std::uint32_t number, const prefetch::Numbers& bytes,
                               double now) {
   std::uint64_t loaded = 0;
-  for (std::size_t t = 1; t < tiers_.size(); ++t) {
+  for (std::size_t t = 1; t < views_.size(); ++t) {
     if (bytes[t] == 0) continue;
     link_free_[t] = std::max(now, link_free_[t]) +
-                    static_cast<double>(bytes[t]) / tiers_[t].bytes_per_second;
+                    static_cast<double>(bytes[t]) / views_[t].bytes_per_second;
     loaded += bytes[t];
   }
   if (loaded > 0)
     link_free_[0] = std::max(now, link_free_[0]) +
-                    static_cast<double>(loaded) / tiers_[0].bytes_per_second;
-  for (std::size_t t = 1; t < tiers_.size(); ++t) {
+                    static_cast<double>(loaded) / views_[0].bytes_per_second;
+  for (std::size_t t = 1; t < views_.size(); ++t) {
     Lane& lane = lanes_[t];
     if (!lane.busy) continue;
     const bool is_its = lane.chunk.session == number;
@@ -389,7 +388,7 @@ Status Prefetcher::arrived(std::uint64_t session) {
   return guarded([&] { return impl_->off() ? Status() : impl_->arrived(session); });
 }
 Status Prefetcher::hint(std::uint64_t session, double eta, double confidence) {
-  if (HintSink* const sink = impl_->hints(); sink != nullptr)
+  if (RequestSink* const sink = impl_->requests(); sink != nullptr)
     sink->hinted(session, eta, confidence);
   return guarded(
       [&] { return impl_->off() ? Status() : impl_->hint(session, eta, confidence); });

@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cxlspeckv/hint_sink.hpp"
+#include "cxlspeckv/prefetcher.hpp"
 
 #include "base/mutex.hpp"
 #include "predict/predictor.hpp"
@@ -24,7 +24,6 @@ struct Prefetcher::Impl {
 
   bool off() const noexcept { return !options_.learned && !options_.hinted; }
   RequestSink* requests() const noexcept { return options_.requests; }
-  HintSink* hints() const noexcept { return hints_; }  // the same, if it is told of them
   Status finished(std::uint64_t id, std::span<const BlockKey> chain,
                   const RequestFacts& facts) SPECKV_EXCLUDES(mutex_);
   Status arrived(std::uint64_t id) SPECKV_EXCLUDES(mutex_);
@@ -88,11 +87,10 @@ struct Prefetcher::Impl {
 
   static constexpr std::uint32_t kNobody = ~std::uint32_t{0};
 
-  const std::shared_ptr<prefetch::Tiers> store_;
+  const std::shared_ptr<prefetch::Tiers> tiers_;
   const PrefetchOptions options_;
-  HintSink* const hints_;
   const std::uint64_t block_bytes_;
-  const std::vector<prefetch::TierView> tiers_;
+  const std::vector<prefetch::TierView> views_;
   Clock& clock_;
   const Clock::time_point origin_;
 

@@ -47,7 +47,7 @@ void Prefetcher::Impl::retain(double now) {
     looked += chains_.length(n);
   }
   // What others have in the tier is theirs.
-  const PlainBytes plain = store_->plain_bytes(0);
+  const PlainBytes plain = tiers_->plain_bytes(0);
   const std::uint64_t known = std::min(chains_.held(0), plain.held);
   const std::uint64_t others = plain.held - known;
   scheduler_.tell({.kind = Entry::Kind::keep,

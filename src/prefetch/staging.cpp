@@ -65,7 +65,7 @@ void Prefetcher::Impl::settle(Lane& lane, double now) {
 }
 
 void Prefetcher::Impl::stage(double now) {
-  for (auto t = static_cast<std::uint32_t>(tiers_.size()) - 1; t > 0; --t) {
+  for (auto t = static_cast<std::uint32_t>(views_.size()) - 1; t > 0; --t) {
     if (lanes_[t].busy || now < lanes_[t].failing_until) continue;
     if (link_free_[t] > now || link_free_[0] > now) continue;
     stage_from(t, now);
@@ -100,7 +100,7 @@ void Prefetcher::Impl::stage_from(std::uint32_t tier, double now) {
 
 // Begins what was chosen. A move may be done at once, and tell so; hence no lock.
 void Prefetcher::Impl::begin() {
-  for (std::size_t t = 1; t < tiers_.size(); ++t) {
+  for (std::size_t t = 1; t < views_.size(); ++t) {
     std::vector<BlockKey> keys;
     std::uint32_t to = 0;
     {
@@ -111,7 +111,7 @@ void Prefetcher::Impl::begin() {
       lane.beginning = true;
       to = lane.chunk.to;
     }
-    auto moves = store_->promote(keys, to);
+    auto moves = tiers_->promote(keys, to);
     const MutexLock lock(mutex_);
     Lane& lane = lanes_[t];
     lane.moves = std::move(moves);

@@ -11,7 +11,7 @@
 #include <memory>
 #include <string>
 
-#include "cxlspeckv/hint_sink.hpp"
+#include "cxlspeckv/prefetcher.hpp"
 
 namespace speckv {
 
@@ -28,7 +28,7 @@ struct TraceRecorderOptions {
 };
 
 // Any thread may call any member. It ends after whoever tells it.
-class TraceRecorder final : public HintSink {
+class TraceRecorder final : public RequestSink {
  public:
   // invalid_argument: what is wrong with the options. not_found, io_error: the file
   // cannot be made.
@@ -59,7 +59,7 @@ class TraceRecorder final : public HintSink {
 
 // Records where the environment asks for it: CXLSPECKV_TRACE names a file which is not
 // there yet (`speckvctl trace record` sets it). The C API and Python record by it.
-class EnvironmentRecorder final : public HintSink {
+class EnvironmentRecorder final : public RequestSink {
  public:
   // Before it is told anything. What goes wrong is told to the log, and nothing is
   // recorded; nor is it in a program that runs with more rights than its user has.

@@ -36,7 +36,7 @@ struct RequestFacts {
   bool sub_agent = false;           // it belongs to an agent that another agent started
 };
 
-// Told of requests as a Prefetcher is, before it does anything, even if it is off.
+// Told of requests and hints as a Prefetcher is, before it does anything, even when off.
 // Any thread.
 class RequestSink {
  public:
@@ -44,6 +44,8 @@ class RequestSink {
   virtual void arrived(std::uint64_t session) noexcept = 0;
   virtual void finished(std::uint64_t session, std::span<const BlockKey> chain,
                         const RequestFacts& facts) noexcept = 0;
+  // As it was given: sound or not, heeded or not.
+  virtual void hinted(std::uint64_t session, double eta, double confidence) noexcept = 0;
   virtual void ended(std::uint64_t session) noexcept = 0;
 };
 
