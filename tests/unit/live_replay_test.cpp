@@ -183,16 +183,8 @@ class LiveStore {
     clock_.turn(at -
                 std::chrono::duration<double>(clock_.now().time_since_epoch()).count());
   }
-  // Room is made in the background, by the mover of the slow tier, in each round before
-  // it begins what it was asked for. It answers in a later round than it was asked before
-  // that, so after two answers a whole round has gone by. Asked for something whose time
-  // has passed, it does nothing else.
   void rest() {
-    using namespace std::chrono_literals;
-    for (int i = 0; i < 2; ++i) {
-      ASSERT_EQ(promote(*store_, {&below_, 1}, 0, {.deadline = 1ns}).wait().code(),
-                Code::timed_out);
-    }
+    test::rest(*store_, below_);
     ASSERT_LE(store_->stats(0).blocks, kAtRest);
   }
   // A chunk that was begun has come. After any call of a prefetcher of two tiers there is
