@@ -24,6 +24,15 @@ SABOTAGE = {
     "arbiter": [("speckv_arbiter", "held_q != '0 ? held_q : pick", "pick"),
                 ("speckv_arbiter", "preferred != '0 ? preferred : request_i", "request_i"),
                 ("speckv_arbiter", "candidates & (~candidates +", "candidates & (candidates +")],
+    "tlb": [("speckv_tlb", "{1'b1, query_region_i,", "{1'b1, fill_region_i,"),
+            ("speckv_tlb", "flush_i || (sweep_q &&", "(sweep_q &&"),
+            ("speckv_tlb", "line_q <= mem[entry_i[Bits+2:3]]", "line_q <= mem[query_line_i[Bits-1:0]]"),
+            ("speckv_tlb", "place_q != '1", "place_q == '1"),
+            ("speckv_tlb", "fill_data_i[64*i+12 +: 52]", "fill_data_i[64*i+11 +: 52]")],
+    "translate": [("speckv_translate", "Bit < shift_i", "Bit <= shift_i"),
+                  ("speckv_translate", "in_valid_i && paged_i && can_reserve", "in_valid_i && paged_i"),
+                  ("speckv_translate", "list_i + index[15:0]", "list_i | index[15:0]"),
+                  ("speckv_translate", "{address, length2_q}", "{address, length1_q}")],
 }
 
 
@@ -45,7 +54,7 @@ def compile_model(root, name, folder):
 
 
 def check(folder, depth, *words):
-    return run(["yosys-smtbmc", "-s", "z3", "-t", str(depth), *words, "model.smt2"], folder)
+    return run(["yosys-smtbmc", "--unroll", "-s", "z3", "-t", str(depth), *words, "model.smt2"], folder)
 
 
 def main(arguments):
@@ -57,7 +66,7 @@ def main(arguments):
         print(f"SKIPPED: not installed: {', '.join(missing)}")
         return 77
     root, name, depth = pathlib.Path(arguments[0]).resolve(), arguments[1], int(arguments[2])
-    blocks = ("fifo", "credit_fifo", "arbiter")
+    blocks = ("fifo", "credit_fifo", "arbiter", "tlb", "translate")
     with tempfile.TemporaryDirectory() as folder:
         for block in blocks:
             shutil.copy(root / f"hardware/rtl/speckv_{block}.sv", folder)
