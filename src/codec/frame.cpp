@@ -6,6 +6,7 @@
 
 #include "base/checksum.hpp"
 #include "base/endian.hpp"
+#include "codec/frame_units.hpp"
 #include "codec/turn.hpp"
 
 namespace speckv {
@@ -15,8 +16,8 @@ namespace {
 namespace field {
 constexpr std::size_t kMagic = 0, kVersion = 4, kLayers = 6, kKeyHigh = 8, kKeyLow = 16,
                       kPlainBytes = 24, kFrameBytes = 32, kFirstPosition = 40, kCrc = 44;
-constexpr std::size_t kEntryBytes = 0, kEntryCrc = 4, kEntryCodec = 8, kEntryZero16 = 10,
-                      kEntryZero32 = 12;
+constexpr std::size_t kEntryBytes = 0, kEntryCrc = 4, kEntryCodec = 8, kEntryLines = 10,
+                      kEntryLinesCrc = 12;
 }  // namespace field
 
 std::byte* entry_at(MutableBytes frame, std::uint32_t layer) noexcept {
@@ -35,24 +36,30 @@ std::uint32_t header_crc(Bytes header, std::uint32_t layers) noexcept {
   return crc32c(crc, header.subspan(kAfter, frame_header_bytes(layers) - kAfter));
 }
 
-struct Written {
-  std::uint32_t bytes = 0;
-  std::uint32_t crc = 0;
-  CodecId codec = CodecId::raw;
-};
-
-void put_entry(std::byte* entry, const Written& layer) noexcept {
+void put_entry(std::byte* entry, const FrameLayer& layer) noexcept {
   store_le(entry + field::kEntryBytes, layer.bytes);
   store_le(entry + field::kEntryCrc, layer.crc);
   store_le(entry + field::kEntryCodec, static_cast<std::uint16_t>(layer.codec));
+  store_le(entry + field::kEntryLines, static_cast<std::uint16_t>(layer.check_lines));
+  store_le(entry + field::kEntryLinesCrc, layer.checks_crc);
+}
+
+// Of an entry; where it lies is not in it.
+FrameLayer get_entry(const std::byte* entry) noexcept {
+  return {.bytes = load_le<std::uint32_t>(entry + field::kEntryBytes),
+          .crc = load_le<std::uint32_t>(entry + field::kEntryCrc),
+          .codec = CodecId{load_le<std::uint16_t>(entry + field::kEntryCodec)},
+          .check_lines = load_le<std::uint16_t>(entry + field::kEntryLines),
+          .checks_crc = load_le<std::uint32_t>(entry + field::kEntryLinesCrc)};
 }
 
 // The fixed part and its checksum, over a directory that is complete and zero elsewhere.
 void put_header(MutableBytes frame, const BlockLayout& layout, BlockKey key,
-                std::uint32_t first_position, std::uint64_t frame_bytes) noexcept {
+                std::uint32_t first_position, std::uint64_t frame_bytes,
+                std::uint16_t version) noexcept {
   std::byte* at = frame.data();
   store_le(at + field::kMagic, kFrameMagic);
-  store_le(at + field::kVersion, kFrameVersion);
+  store_le(at + field::kVersion, version);
   store_le(at + field::kLayers, static_cast<std::uint16_t>(layout.layers));
   store_le(at + field::kKeyHigh, key.high);
   store_le(at + field::kKeyLow, key.low);
@@ -101,9 +108,9 @@ class Cursor {
   std::size_t offset_ = 0;
 };
 
-Written write_raw(std::uint64_t size, Cursor& plain, std::byte* to,
-                  bool stream) noexcept {
-  Written layer{.bytes = static_cast<std::uint32_t>(size)};
+FrameLayer write_raw(std::uint64_t size, Cursor& plain, std::byte* to,
+                     bool stream) noexcept {
+  FrameLayer layer{.bytes = static_cast<std::uint32_t>(size)};
   for (std::uint64_t done = 0; done < size;) {
     const Bytes run = plain.next(size - done);
     layer.crc = copy_crc32c(layer.crc, to + done, run, stream);
@@ -112,18 +119,30 @@ Written write_raw(std::uint64_t size, Cursor& plain, std::byte* to,
   return layer;
 }
 
-// `rows`: the plain layer as the codec sees it.
-Written write_coded(const LayerContext& context, const Codec& codec, Bytes rows,
-                    Bytes plain, MutableBytes out) noexcept {
+// `rows`: the plain layer as the codec sees it. Writes the checksums of its units, too.
+FrameLayer write_coded(const LayerContext& context, const Codec& codec, Bytes rows,
+                       Bytes plain, MutableBytes out) noexcept {
   const std::uint64_t bound = codec.max_layer_bytes(context.layout);
   assert(out.size() >= bound);
   const auto used = codec.encode(context, rows, out.first(bound));
-  // A layer that would not get smaller gains nothing from being coded.
-  if (!used || *used == 0 || *used >= plain.size()) {
-    return {static_cast<std::uint32_t>(plain.size()),
-            copy_crc32c(0, out.data(), plain, context.stream), CodecId::raw};
+  FrameLayer layer{.codec = codec.id()};
+  const std::uint64_t lines = check_lines(layer.codec, context.layout);
+  if (used && *used != 0 && *used < plain.size() && lines <= kMaxCheckLines) {
+    layer.bytes = static_cast<std::uint32_t>(*used);
+    layer.check_lines = static_cast<std::uint32_t>(lines);
   }
-  return {static_cast<std::uint32_t>(*used), crc32c(0, out.first(*used)), codec.id()};
+  // A layer that would not get smaller gains nothing from being coded.
+  if (layer.bytes == 0 || layer.end() > align_up(plain.size(), kFrameAlign)) {
+    return {.bytes = static_cast<std::uint32_t>(plain.size()),
+            .crc = copy_crc32c(0, out.data(), plain, context.stream)};
+  }
+  layer.crc = crc32c(0, out.first(layer.bytes));
+  if (lines > 0) {
+    layer.checks_crc =
+        write_checks(layer.codec, context.layout, out.first(layer.bytes),
+                     out.subspan(layer.checks_offset(), layer.checks_bytes()));
+  }
+  return layer;
 }
 
 // Of a coded_layout(). Frames store lengths in 32 bits.
@@ -133,10 +152,13 @@ bool usable(const Codec& codec, const BlockLayout& layout) noexcept {
 }
 
 bool plausible(const BlockLayout& coded, const FrameLayer& layer) noexcept {
-  if (layer.codec == CodecId::raw) return layer.bytes == coded.layer_bytes();
+  if (layer.check_lines == 0 && layer.checks_crc != 0) return false;
+  if (layer.codec == CodecId::raw)
+    return layer.bytes == coded.layer_bytes() && layer.check_lines == 0;
   const Codec* codec = find_codec(layer.codec);
   return codec != nullptr && usable(*codec, coded) && layer.bytes > 0 &&
-         layer.bytes <= codec->max_layer_bytes(coded);
+         layer.bytes <= codec->max_layer_bytes(coded) &&
+         (layer.check_lines == 0 || layer.check_lines == check_lines(layer.codec, coded));
 }
 
 Code read_raw(const FrameLayer& layer, Bytes encoded,
@@ -158,7 +180,8 @@ std::uint64_t max_frame_bytes(const BlockLayout& layout,
   for (std::uint32_t i = 0; i < layout.layers; ++i) {
     std::uint64_t most = layout.layer_bytes();
     if (const Codec& codec = codecs.of(i); usable(codec, coded)) {
-      most = std::max(most, codec.max_layer_bytes(coded));
+      most = std::max(most, align_up(codec.max_layer_bytes(coded), kFrameAlign) +
+                                check_lines(codec.id(), coded) * kFrameAlign);
     }
     bytes += align_up(most, kFrameAlign);
   }
@@ -174,10 +197,11 @@ std::uint64_t encode_frame(const BlockLayout& layout, const LayerCodecs& codecs,
   zero(out.first(at));
   const BlockLayout coded = coded_layout(layout);
   Cursor cursor(source.pieces);
+  std::uint16_t version = kFrameVersion;
   for (std::uint32_t i = 0; i < layout.layers; ++i) {
     const Codec& codec = codecs.of(i);
     const LayerContext context{coded, i, source.first_position, source.profile, stream};
-    Written layer;
+    FrameLayer layer;
     if (usable(codec, coded)) {
       const Bytes plain = cursor.whole(size, scratch);
       Bytes rows = plain;
@@ -190,11 +214,11 @@ std::uint64_t encode_frame(const BlockLayout& layout, const LayerCodecs& codecs,
       layer = write_raw(size, cursor, out.data() + at, stream);
     }
     put_entry(entry_at(out, i), layer);
-    const std::uint64_t end = at + align_up(layer.bytes, kFrameAlign);
-    zero(out.subspan(at + layer.bytes, end - at - layer.bytes));
-    at = end;
+    if (layer.check_lines > 0) version = kFrameVersionUnits;
+    zero(out.subspan(at + layer.bytes, layer.checks_offset() - layer.bytes));
+    at += layer.end();
   }
-  put_header(out, layout, source.key, source.first_position, at);
+  put_header(out, layout, source.key, source.first_position, at, version);
   return at;
 }
 
@@ -203,8 +227,8 @@ Code read_frame_header(const BlockLayout& layout, BlockKey key, Bytes header,
   const std::uint64_t header_bytes = frame_header_bytes(layout.layers);
   if (header.size() < header_bytes || frame_bytes < header_bytes) return Code::corrupted;
   const std::byte* at = header.data();
+  const auto version = load_le<std::uint16_t>(at + field::kVersion);
   if (load_le<std::uint32_t>(at + field::kMagic) != kFrameMagic ||
-      load_le<std::uint16_t>(at + field::kVersion) != kFrameVersion ||
       load_le<std::uint16_t>(at + field::kLayers) != layout.layers ||
       load_le<std::uint32_t>(at + field::kCrc) != header_crc(header, layout.layers)) {
     return Code::corrupted;
@@ -220,19 +244,15 @@ Code read_frame_header(const BlockLayout& layout, BlockKey key, Bytes header,
   if (found.key != key || found.plain_bytes != layout.bytes()) return Code::corrupted;
 
   std::uint64_t end = header_bytes;
+  std::uint16_t needed = kFrameVersion;
   for (std::uint32_t i = 0; i < layout.layers; ++i) {
-    const std::byte* entry = entry_at(header, i);
-    const FrameLayer layer{
-        .bytes = load_le<std::uint32_t>(entry + field::kEntryBytes),
-        .codec = CodecId{load_le<std::uint16_t>(entry + field::kEntryCodec)}};
-    if (!plausible(coded_layout(layout), layer) ||
-        load_le<std::uint16_t>(entry + field::kEntryZero16) != 0 ||
-        load_le<std::uint32_t>(entry + field::kEntryZero32) != 0) {
-      return Code::corrupted;
-    }
-    end += align_up(layer.bytes, kFrameAlign);  // at most kMaxLayers times 2^32
+    const FrameLayer layer = get_entry(entry_at(header, i));
+    if (!plausible(coded_layout(layout), layer)) return Code::corrupted;
+    if (layer.check_lines > 0) needed = kFrameVersionUnits;
+    end += layer.end();  // at most kMaxLayers times 2^33
   }
-  if (found.frame_bytes != end || end > frame_bytes) return Code::corrupted;
+  if (version != needed || found.frame_bytes != end || end > frame_bytes)
+    return Code::corrupted;
   info = found;
   return Code::ok;
 }
@@ -240,15 +260,11 @@ Code read_frame_header(const BlockLayout& layout, BlockKey key, Bytes header,
 FrameLayer frame_layer(Bytes header, std::uint32_t layer) noexcept {
   const std::uint32_t layers = load_le<std::uint16_t>(header.data() + field::kLayers);
   assert(layer < layers);
-  FrameLayer found{.offset = frame_header_bytes(layers)};
-  for (std::uint32_t i = 0; i < layer; ++i) {
-    const auto bytes = load_le<std::uint32_t>(entry_at(header, i) + field::kEntryBytes);
-    found.offset += align_up(bytes, kFrameAlign);
-  }
-  const std::byte* entry = entry_at(header, layer);
-  found.bytes = load_le<std::uint32_t>(entry + field::kEntryBytes);
-  found.crc = load_le<std::uint32_t>(entry + field::kEntryCrc);
-  found.codec = CodecId{load_le<std::uint16_t>(entry + field::kEntryCodec)};
+  std::uint64_t offset = frame_header_bytes(layers);
+  for (std::uint32_t i = 0; i < layer; ++i)
+    offset += get_entry(entry_at(header, i)).end();
+  FrameLayer found = get_entry(entry_at(header, layer));
+  found.offset = offset;
   return found;
 }
 
@@ -292,7 +308,7 @@ std::uint64_t seal_raw_frame(const BlockLayout& layout, BlockKey key,
     zero(frame.subspan(at + size, align_up(size, kFrameAlign) - size));
   }
   const std::uint64_t bytes = raw_layer_offset(layout, layout.layers);
-  put_header(frame, layout, key, first_position, bytes);
+  put_header(frame, layout, key, first_position, bytes, kFrameVersion);
   return bytes;
 }
 

@@ -3,7 +3,7 @@
 // docs/block-format.md gives every byte. The frame is what a slot holds in any tier; it
 // is self-describing, names its key, and each layer has its own checksum, so that right
 // bytes in the wrong place are never taken for the block, and one layer can be read
-// alone.
+// alone; one unit alone, too (codec/frame_units.hpp).
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,8 @@
 namespace speckv {
 
 inline constexpr std::uint32_t kFrameMagic = 0x424B5653;  // "SVKB"
-inline constexpr std::uint16_t kFrameVersion = 1;
+// The first has no checksums of units; the second is written where a layer has them.
+inline constexpr std::uint16_t kFrameVersion = 1, kFrameVersionUnits = 2;
 inline constexpr std::uint64_t kFrameAlign = 64;  // of the header and of every layer
 inline constexpr std::size_t kFrameFixedBytes = 48, kFrameLayerBytes = 16;
 
@@ -43,6 +44,14 @@ struct FrameLayer {
   std::uint32_t bytes = 0;
   std::uint32_t crc = 0;
   CodecId codec = CodecId::raw;
+  std::uint32_t check_lines = 0;  // of kFrameAlign bytes, behind it: units' checksums ...
+  std::uint32_t checks_crc = 0;   // ... and theirs
+
+  std::uint64_t checks_offset() const noexcept {
+    return offset + align_up(bytes, kFrameAlign);
+  }
+  std::uint64_t checks_bytes() const noexcept { return check_lines * kFrameAlign; }
+  std::uint64_t end() const noexcept { return checks_offset() + checks_bytes(); }
 };
 
 // The codec of each layer: `codec_of(layer)`.

@@ -3,12 +3,13 @@
 
 #include <cstring>
 
+#include "codec/bare_units.hpp"
 #include "codec/kernels.hpp"
 
 namespace speckv {
 namespace {
 
-class Int8 final : public Codec {
+class Int8 final : public BareUnits {
  public:
   CodecId id() const noexcept override { return CodecId::int8; }
   std::string_view name() const noexcept override { return "int8"; }
@@ -40,26 +41,49 @@ class Int8 final : public Codec {
     const BlockLayout& layout = context.layout;
     const Int8Unit unit = int8_unit(layout);
     const std::uint64_t units = layer_units(layout);
-    const CodecLoops& loops = codec_kernel().of(layout.dtype);
     if (!supports(layout) || encoded.size() != units * unit.bytes) return Code::corrupted;
     bool sound = true;
     for (std::uint64_t u = 0; u < units; ++u) {
-      const Bytes part = encoded.subspan(u * unit.bytes, unit.bytes);
-      const Bytes values = part.subspan(padded(unit.scales));
-      sound = sound && all_zero(values.subspan(unit.values)) &&
-              all_zero(part.first(padded(unit.scales)).subspan(unit.scales));
-      const auto* from = reinterpret_cast<const std::int8_t*>(values.data());
       const UnitRows rows = unit_rows(layout, u);
-      std::byte* row = plain.data() + rows.first;
-      for (std::uint32_t t = 0; t < layout.tokens; ++t, row += rows.stride) {
-        sound = loops.int8_decode(part.data() + 2 * t,
-                                  from + std::uint64_t{t} * layout.head_dim,
-                                  layout.head_dim, row, context.stream) &&
-                sound;
-      }
+      sound = read_unit(context, encoded.subspan(u * unit.bytes, unit.bytes),
+                        plain.data() + rows.first, rows.stride) &&
+              sound;
     }
-    if (context.stream) loops.settle();
+    if (context.stream) codec_kernel().of(layout.dtype).settle();
     return sound ? Code::ok : Code::corrupted;
+  }
+
+  Result<UnitSpan> bare_unit_at(const BlockLayout& layout, Bytes /*directory*/,
+                                std::uint64_t unit) const noexcept override {
+    const std::uint64_t bytes = int8_unit(layout).bytes;
+    return UnitSpan{unit * bytes, bytes};
+  }
+
+  Code decode_bare_unit(const LayerContext& context, std::uint64_t /*unit*/,
+                        Bytes encoded, const UnitTarget& to) const noexcept override {
+    const bool sound = encoded.size() == int8_unit(context.layout).bytes &&
+                       read_unit(context, encoded, to.rows.data(), to.stride);
+    if (context.stream) codec_kernel().of(context.layout.dtype).settle();
+    return sound ? Code::ok : Code::corrupted;
+  }
+
+ private:
+  static bool read_unit(const LayerContext& context, Bytes encoded, std::byte* row,
+                        std::uint64_t stride) noexcept {
+    const BlockLayout& layout = context.layout;
+    const Int8Unit unit = int8_unit(layout);
+    const CodecLoops& loops = codec_kernel().of(layout.dtype);
+    const Bytes values = encoded.subspan(padded(unit.scales));
+    bool sound = all_zero(values.subspan(unit.values)) &&
+                 all_zero(encoded.first(padded(unit.scales)).subspan(unit.scales));
+    const auto* from = reinterpret_cast<const std::int8_t*>(values.data());
+    for (std::uint32_t t = 0; t < layout.tokens; ++t, row += stride) {
+      sound = loops.int8_decode(encoded.data() + 2 * t,
+                                from + std::uint64_t{t} * layout.head_dim,
+                                layout.head_dim, row, context.stream) &&
+              sound;
+    }
+    return sound;
   }
 };
 

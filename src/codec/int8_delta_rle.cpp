@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "base/endian.hpp"
-#include "codec/builtin.hpp"
+#include "codec/bare_units.hpp"
 #include "codec/kernels.hpp"
 
 namespace speckv {
@@ -119,7 +119,7 @@ bool read_unit(const BlockLayout& layout, Bytes unit, std::byte* plain,
   return rest.size() < padded(1) && all_zero(rest);
 }
 
-class Int8DeltaRle final : public Codec {
+class Int8DeltaRle final : public BareUnits {
  public:
   CodecId id() const noexcept override { return CodecId::int8_delta_rle; }
   std::string_view name() const noexcept override { return "int8_delta_rle"; }
@@ -166,6 +166,27 @@ class Int8DeltaRle final : public Codec {
     }
     const Bytes padding = encoded.first(directory).subspan(4 * units);
     return rest.empty() && all_zero(padding) ? Code::ok : Code::corrupted;
+  }
+
+  std::uint64_t directory_bytes(const BlockLayout& layout) const noexcept override {
+    return directory_size(layout);
+  }
+  Result<UnitSpan> bare_unit_at(const BlockLayout& layout, Bytes directory,
+                                std::uint64_t unit) const noexcept override {
+    const std::uint64_t most = unit_bound(layout);
+    UnitSpan at{directory_size(layout), 0};
+    for (std::uint64_t u = 0; u <= unit; ++u) {
+      at.first += at.bytes;
+      at.bytes = load_le<std::uint32_t>(directory.data() + 4 * u);
+      if (at.bytes > most) return Status{Code::corrupted, "a unit is too long"};
+    }
+    return at;
+  }
+  Code decode_bare_unit(const LayerContext& context, std::uint64_t /*unit*/,
+                        Bytes encoded, const UnitTarget& to) const noexcept override {
+    return read_unit(context.layout, encoded, to.rows.data(), to.stride)
+               ? Code::ok
+               : Code::corrupted;
   }
 };
 

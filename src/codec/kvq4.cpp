@@ -6,13 +6,13 @@
 #include <array>
 #include <cstring>
 
-#include "codec/builtin.hpp"
+#include "codec/bare_units.hpp"
 #include "codec/kernels.hpp"
 
 namespace speckv {
 namespace {
 
-class Kvq4 final : public Codec {
+class Kvq4 final : public BareUnits {
  public:
   CodecId id() const noexcept override { return CodecId::kvq4; }
   std::string_view name() const noexcept override { return "kvq4"; }
@@ -59,6 +59,26 @@ class Kvq4 final : public Codec {
     return sound ? Code::ok : Code::corrupted;
   }
 
+  Result<UnitSpan> bare_unit_at(const BlockLayout& layout, Bytes /*directory*/,
+                                std::uint64_t unit) const noexcept override {
+    const auto [keys, values] = parts(layout);
+    if (unit < keys.units) return UnitSpan{unit * keys.bytes, keys.bytes};
+    const std::uint64_t before = keys.units * keys.bytes;
+    return UnitSpan{before + (unit - keys.units) * values.bytes, values.bytes};
+  }
+
+  Code decode_bare_unit(const LayerContext& context, std::uint64_t unit, Bytes encoded,
+                        const UnitTarget& to) const noexcept override {
+    const auto [keys, values] = parts(context.layout);
+    const Part& part = unit < keys.units ? keys : values;
+    Kvq4Shape shape = kvq4_shape(context.layout);
+    shape.stride = to.stride;
+    const bool sound = encoded.size() == part.bytes &&
+                       part.read(shape, encoded, to.rows.data(), context.stream);
+    if (context.stream) codec_kernel().of(context.layout.dtype).settle();
+    return sound ? Code::ok : Code::corrupted;
+  }
+
  private:
   static bool decode_units(const LayerContext& context, Bytes encoded,
                            MutableBytes plain) noexcept {
@@ -67,15 +87,10 @@ class Kvq4 final : public Codec {
     std::uint64_t number = 0;
     for (const Part& part : parts(layout)) {
       for (std::uint64_t u = 0; u < part.units; ++u, ++number) {
-        const Bytes unit = encoded.first(part.bytes);
-        encoded = encoded.subspan(part.bytes);
-        const Bytes gap = unit.first(padded(part.parameters)).subspan(part.parameters);
-        if (!all_zero(gap) || !all_zero(unit.last(part.tail)) ||
-            !part.decode(shape, unit.data(),
-                         plain.data() + unit_rows(layout, number).first,
-                         context.stream)) {
+        if (!part.read(shape, encoded.first(part.bytes),
+                       plain.data() + unit_rows(layout, number).first, context.stream))
           return false;
-        }
+        encoded = encoded.subspan(part.bytes);
       }
     }
     return true;
@@ -86,6 +101,13 @@ class Kvq4 final : public Codec {
     std::uint64_t units, parameters, tail, bytes;
     CodecLoops::Kvq4Encode encode;
     CodecLoops::Kvq4Decode decode;
+
+    // False: a unit that no encoder wrote.
+    bool read(const Kvq4Shape& shape, Bytes unit, std::byte* plain,
+              bool stream) const noexcept {
+      return all_zero(unit.first(padded(parameters)).subspan(parameters)) &&
+             all_zero(unit.last(tail)) && decode(shape, unit.data(), plain, stream);
+    }
   };
   static std::array<Part, 2> parts(const BlockLayout& layout) noexcept {
     const Kvq4Shape shape = kvq4_shape(layout);

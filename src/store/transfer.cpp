@@ -59,19 +59,20 @@ bool keeps_codecs(const BlockLayout& layout, Bytes header, const LayerCodecs& co
 Code copy_frame(const BlockLayout& layout, Bytes header, Bytes frame,
                 const FrameInfo& info, MutableBytes out) {
   std::copy(header.begin(), header.end(), out.begin());
-  std::uint64_t end = header.size();
   for (std::uint32_t l = 0; l < layout.layers; ++l) {
     const FrameLayer layer = frame_layer(header, l);
-    std::fill(out.begin() + static_cast<std::ptrdiff_t>(end),
-              out.begin() + static_cast<std::ptrdiff_t>(layer.offset), std::byte{0});
     const std::uint32_t crc = copy_crc32c(0, out.data() + layer.offset,
                                           frame.subspan(layer.offset, layer.bytes),
                                           info.frame_bytes >= kStreamBytes);
-    if (crc != layer.crc) return Code::corrupted;
-    end = layer.offset + layer.bytes;
+    const std::uint64_t end = layer.offset + layer.bytes;
+    std::fill(out.begin() + static_cast<std::ptrdiff_t>(end),
+              out.begin() + static_cast<std::ptrdiff_t>(layer.checks_offset()),
+              std::byte{0});
+    const std::uint32_t checks =
+        copy_crc32c(0, out.data() + layer.checks_offset(),
+                    frame.subspan(layer.checks_offset(), layer.checks_bytes()), false);
+    if (crc != layer.crc || checks != layer.checks_crc) return Code::corrupted;
   }
-  std::fill(out.begin() + static_cast<std::ptrdiff_t>(end),
-            out.begin() + static_cast<std::ptrdiff_t>(info.frame_bytes), std::byte{0});
   return Code::ok;
 }
 
@@ -172,9 +173,10 @@ Code verify_frame(const BlockLayout& layout, BlockKey key, Bytes frame) noexcept
     if (accepted != Code::ok) return accepted;
     for (std::uint32_t l = 0; l < layout.layers; ++l) {
       const FrameLayer layer = frame_layer(header, l);
-      if (crc32c(0, frame.subspan(layer.offset, layer.bytes)) != layer.crc) {
+      const Bytes checks = frame.subspan(layer.checks_offset(), layer.checks_bytes());
+      if (crc32c(0, frame.subspan(layer.offset, layer.bytes)) != layer.crc ||
+          crc32c(0, checks) != layer.checks_crc)
         return Code::corrupted;
-      }
     }
     return Code::ok;
   });

@@ -286,19 +286,41 @@ def crc32c(data):
     return crc ^ 0xFFFFFFFF
 
 
+def checks(name, layout, encoded):
+    """What a frame of version 2 has behind a layer: checksums of units that have none of their own."""
+    count = layout["heads"] * (2 if layout["kind"] == "kv" else 1)
+    if name == "int8":
+        sizes = [len(encoded) // count] * count
+    elif name == "int8_delta_rle":
+        sizes = struct.unpack_from(f"<{count}I", encoded)
+    elif name == "kvq4":
+        tokens, dim = layout["tokens"], layout["dim"]
+        rows = tokens * (dim // 64 if dim > 256 else 1)
+        groups = [dim] * (count - layout["heads"]) + [rows] * layout["heads"]
+        sizes = [len(padded(bytes(4 * g))) + len(padded(bytes(tokens * dim // 2))) for g in groups]
+    else:
+        return b""
+    ends = [len(encoded) - sum(sizes[i + 1 :]) for i in range(count)]
+    return padded(b"".join(struct.pack("<I", crc32c(encoded[end - size : end]))
+                           for end, size in zip(ends, sizes)))
+
+
 def frame(case):
     """The whole frame of a case whose codec is a list, one a layer."""
     layout, plain = case["layout"], case["plain"]
     names = case["codec"].split(",")
     size = len(plain) // len(names)
-    entries, body, decoded = b"", b"", b""
+    entries, body, decoded, version = b"", b"", b"", 1
     for index, name in enumerate(names):
         part, values = code(name, layout, plain[index * size : (index + 1) * size])
-        entries += struct.pack("<IIHHI", len(part), crc32c(part), CODECS[name], 0, 0)
-        body += padded(part)
+        lines = checks(name, layout, part) if "version" not in case else b""
+        version = 2 if lines else version
+        entries += struct.pack("<IIHHI", len(part), crc32c(part), CODECS[name], len(lines) // 64,
+                               crc32c(lines) if lines else 0)
+        body += padded(part) + lines
         decoded += values
     header = padded(bytes(48) + entries)
-    fixed = struct.pack("<IHHQQQQI", 0x424B5653, 1, len(names), case["key"] >> 64,
+    fixed = struct.pack("<IHHQQQQI", 0x424B5653, version, len(names), case["key"] >> 64,
                         case["key"] % 2**64, len(plain), len(header) + len(body),
                         case["position"])
     header = fixed + bytes(4) + header[48:]
@@ -324,8 +346,8 @@ def read(path):
             }
         elif word == "key":
             cases[-1]["key"] = int(rest, 16)
-        elif word == "position":
-            cases[-1]["position"] = int(rest)
+        elif word in ("position", "version"):
+            cases[-1][word] = int(rest)
         elif word == "codec":
             cases[-1]["codec"] = rest
         elif word == "layer":
@@ -354,7 +376,7 @@ def write(path, cases):
         lines.append("layout " + " ".join(f"{k}={v}" for k, v in case["layout"].items()))
         if "key" in case:
             lines.append(f"key {case['key']:032x}")
-        lines += [f"{word} {case[word]}" for word in ("layer", "position") if word in case]
+        lines += [f"{word} {case[word]}" for word in ("layer", "position", "version") if word in case]
         for field in ("profile", "plain", "encoded", "decoded"):
             if field not in case:
                 continue

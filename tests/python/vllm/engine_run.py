@@ -32,7 +32,7 @@ def prompt(number, chars):
 def damage(path, every):
     """Flips a bit in every so many of the frames that a pool holds."""
     text = pathlib.Path(path).read_bytes()
-    frames = [match.start() for match in re.finditer(rb"SVKB\x01\x00", text)]
+    frames = [match.start() for match in re.finditer(rb"SVKB[\x01\x02]\x00", text)]
     with open(path, "r+b") as file:
         for start in frames[::int(every)]:
             file.seek(start + 5000)

@@ -107,7 +107,7 @@ def pool(tmp_path, **options):
 def corrupt(tmp_path, every):
     """Flips a bit in every so many of the frames that a pool holds; returns how many that were."""
     path = tmp_path / "pool"
-    frames = [match.start() for match in re.finditer(rb"SVKB\x01\x00", path.read_bytes())]
+    frames = [match.start() for match in re.finditer(rb"SVKB[\x01\x02]\x00", path.read_bytes())]
     with open(path, "r+b") as file:
         for start in frames[::every]:
             file.seek(start + 1000)
