@@ -156,14 +156,81 @@ SPECKV_AVX512_INLINE __m512i finish(__m512i steps, __m512 low, __m512 high) {
   const __m512i most = _mm512_set1_epi16(RtShape::kMaxSteps);
   steps = _mm512_min_epi16(steps, most);
   steps = _mm512_max_epi16(steps, _mm512_sub_epi16(_mm512_setzero_si512(), most));
-  const __m512i first = _mm512_srai_epi32(_mm512_slli_epi32(steps, 16), 16);
+  const __m512i first = _mm512_madd_epi16(steps, _mm512_set1_epi32(1));  // lower words
   const __m512i second = _mm512_srai_epi32(steps, 16);
   const __m256i upper = value_of<F, small>(second, high);
   return _mm512_inserti64x4(_mm512_castsi256_si512(value_of<F, small>(first, low)), upper,
                             1);
 }
 
-// A row of `blocks` blocks of 32 * count channels.
+// What differs between rows.
+struct Row {
+  const std::byte* from;
+  std::byte* to;
+  __m512i factor;
+  __m512 same;
+  __mmask32 lanes;
+  std::uint64_t before;
+};
+
+SPECKV_AVX512_INLINE Row row_of(const RtShape& shape, std::int32_t scale,
+                                const std::byte* unit, std::byte* plain,
+                                std::uint32_t t) {
+  const auto e = std::to_integer<std::uint32_t>(unit[shape.gains() + t]);
+  const bool zero = e == RtShape::kNoGain;
+  const auto log = scale - static_cast<std::int32_t>(e) - 1;
+  return {unit + shape.rows() + t * shape.row_bytes(),
+          plain + t * shape.stride,
+          _mm512_set1_epi16(static_cast<short>(rt::gain(e))),
+          _mm512_set1_ps(as_float(log_scale::power(zero ? 0 : log))),
+          zero ? 0 : kAllWords,
+          0};
+}
+
+// `side` rows of blocks of 32 * count channels, side by side: one alone leaves units
+// idle.
+template <class F, bool small, std::uint32_t rate, std::uint32_t count,
+          std::uint32_t side>
+SPECKV_GFNI_INLINE void decode_side_by_side(const RtShape& shape, const Unit& known,
+                                            __m512i table, Row* rows, bool stream) {
+  const __m512i none = _mm512_setzero_si512();
+  const std::uint32_t plane = shape.channels / 8;
+  for (std::uint32_t c = 0; c < shape.channels; c += 32 * count) {
+    __m512i x[side][count];
+#pragma GCC unroll 4
+    for (std::uint32_t i = 0; i < count; i += 2) {
+#pragma GCC unroll 2
+      for (std::uint32_t r = 0; r < side; ++r)
+        levels<rate>(rows[r].from + (c + 32 * i) / 8, plane, rows[r].before, table,
+                     x[r] + i);
+    }
+#pragma GCC unroll 2
+    for (std::uint32_t r = 0; r < side; ++r)
+      transform<count>(x[r]);
+#pragma GCC unroll 8
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const std::uint32_t at = c + 32 * i;
+#pragma GCC unroll 2
+      for (std::uint32_t r = 0; r < side; ++r) {
+        __m512i y = x[r][i];
+        if constexpr (count == 8)
+          y = _mm512_srai_epi16(_mm512_add_epi16(y, _mm512_set1_epi16(1)), 1);
+        y = _mm512_mask_sub_epi16(y, kTurned.words[at / 32 % 8], none, y);
+        __m512 low = rows[r].same, high = rows[r].same;
+        if (!shape.keys) {
+          y = _mm512_maskz_mov_epi16(rows[r].lanes, y);
+        } else {
+          y = _mm512_adds_epi16(_mm512_mulhrs_epi16(y, rows[r].factor),
+                                _mm512_load_si512(known.zero + at));
+          low = _mm512_load_ps(known.step + at);
+          high = _mm512_load_ps(known.step + at + 16);
+        }
+        store_line(rows[r].to + 2 * at, finish<F, small>(y, low, high), stream);
+      }
+    }
+  }
+}
+
 template <class F, bool small, std::uint32_t rate, std::uint32_t count>
 SPECKV_GFNI void decode_rows(const RtShape& shape, const Unit& known, std::int32_t scale,
                              const std::byte* unit, std::byte* plain,
@@ -171,42 +238,19 @@ SPECKV_GFNI void decode_rows(const RtShape& shape, const Unit& known, std::int32
   alignas(64) std::int8_t level[64] = {};
   for (std::size_t i = 0; i < 2U << rate; ++i)
     level[i] = static_cast<std::int8_t>(rt::Levels<rate>::kLevel[i]);
-  const __m512i table = _mm512_load_si512(level), none = _mm512_setzero_si512();
-  const std::uint32_t plane = shape.channels / 8;
-  const std::byte* row = unit + shape.rows();
-  for (std::uint32_t t = 0; t < shape.tokens; ++t, row += shape.row_bytes()) {
-    std::byte* const to = plain + t * shape.stride;
-    const auto e = std::to_integer<std::uint32_t>(unit[shape.gains() + t]);
-    const __m512i factor = _mm512_set1_epi16(static_cast<short>(rt::gain(e)));
-    const auto log = scale - static_cast<std::int32_t>(e) - 1;
-    const __m512 same =
-        _mm512_set1_ps(as_float(log_scale::power(e == RtShape::kNoGain ? 0 : log)));
-    const __mmask32 lanes = e == RtShape::kNoGain ? 0 : kAllWords;
-    std::uint64_t before = 0;
-    for (std::uint32_t c = 0; c < shape.channels; c += 32 * count) {
-      __m512i x[count];
-#pragma GCC unroll 4
-      for (std::uint32_t i = 0; i < count; i += 2)
-        levels<rate>(row + (c + 32 * i) / 8, plane, before, table, x + i);
-      transform<count>(x);
-#pragma GCC unroll 8
-      for (std::uint32_t i = 0; i < count; ++i) {
-        const std::uint32_t at = c + 32 * i;
-        if constexpr (count == 8)
-          x[i] = _mm512_srai_epi16(_mm512_add_epi16(x[i], _mm512_set1_epi16(1)), 1);
-        x[i] = _mm512_mask_sub_epi16(x[i], kTurned.words[at / 32 % 8], none, x[i]);
-        __m512 low = same, high = same;
-        if (!shape.keys) {
-          x[i] = _mm512_maskz_mov_epi16(lanes, x[i]);
-        } else {
-          x[i] = _mm512_adds_epi16(_mm512_mulhrs_epi16(x[i], factor),
-                                   _mm512_load_si512(known.zero + at));
-          low = _mm512_load_ps(known.step + at);
-          high = _mm512_load_ps(known.step + at + 16);
-        }
-        store_line(to + 2 * at, finish<F, small>(x[i], low, high), stream);
-      }
-    }
+  const __m512i table = _mm512_load_si512(level);
+  constexpr std::uint32_t kSide = count <= 4 ? 2 : 1;  // registers
+  std::uint32_t t = 0;
+  for (; t + kSide <= shape.tokens; t += kSide) {
+    Row rows[kSide];
+#pragma GCC unroll 2
+    for (std::uint32_t r = 0; r < kSide; ++r)
+      rows[r] = row_of(shape, scale, unit, plain, t + r);
+    decode_side_by_side<F, small, rate, count, kSide>(shape, known, table, rows, stream);
+  }
+  for (; t < shape.tokens; ++t) {
+    Row row = row_of(shape, scale, unit, plain, t);
+    decode_side_by_side<F, small, rate, count, 1>(shape, known, table, &row, stream);
   }
 }
 
