@@ -49,6 +49,13 @@ EQUIVALENT = {
     ("speckv_group_scale.sv", "assign shift3 = apart_by_q > 8'd23 ? 5'd23 : apart_by_q[4:0];",
      "assign shift3 = apart_by_q > 8'd24 ? 5'd23 : apart_by_q[4:0];"):
         "23 places down as 24, the smaller one is only a rest that is not zero, or is zero",
+    ("speckv_page_walk.sv", "Read = 3'd5, Tell = 3'd6;", "Read = 3'd5, Tell = 3'd7;"):
+        "a state that has another number is the same state",
+    ("speckv_tlb.sv",
+     "assign place_d = flush_i || !sweep_q ? '0 : place_q + {{(Bits-1){1'b0}}, 1'b1};",
+     "assign place_d = flush_i && !sweep_q ? '0 : place_q + {{(Bits-1){1'b0}}, 1'b1};"):
+        "a second order during a sweep finds the places before it emptied, and nothing fills them "
+        "meanwhile; idle, the place counts on and the order puts it back to 0",
 }
 SCALE = "0.02"
 CONFIGURE = ["cmake", "--preset", "dev", "-DSPECKV_RTL_OPTIMISE=-O1;-g0"]

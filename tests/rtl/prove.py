@@ -24,6 +24,12 @@ SABOTAGE = {
     "arbiter": [("speckv_arbiter", "held_q != '0 ? held_q : pick", "pick"),
                 ("speckv_arbiter", "preferred != '0 ? preferred : request_i", "request_i"),
                 ("speckv_arbiter", "candidates & (~candidates +", "candidates & (candidates +")],
+    "lite": [("speckv_lite", "|| (b_valid_o && !b_ready_i)", ""),
+             ("speckv_lite", "r_valid_o ? r_data_o : read_data_i", "read_data_i"),
+             ("speckv_lite", "aw_q ? aw_addr_q : aw_addr_i", "aw_addr_i"),
+             ("speckv_lite", "(start_write && whole_q)", "start_write"),
+             ("speckv_lite", "idle && ar_q && !r_valid_o", "idle && ar_q"),
+             ("speckv_lite", "(busy_q && writing_q && done_i)", "(busy_q && done_i)")],
     "tlb": [("speckv_tlb", "{1'b1, query_region_i,", "{1'b1, fill_region_i,"),
             ("speckv_tlb", "flush_i || (sweep_q &&", "(sweep_q &&"),
             ("speckv_tlb", "line_q <= mem[entry_i[Bits+2:3]]", "line_q <= mem[query_line_i[Bits-1:0]]"),
@@ -66,7 +72,7 @@ def main(arguments):
         print(f"SKIPPED: not installed: {', '.join(missing)}")
         return 77
     root, name, depth = pathlib.Path(arguments[0]).resolve(), arguments[1], int(arguments[2])
-    blocks = ("fifo", "credit_fifo", "arbiter", "tlb", "translate")
+    blocks = ("fifo", "credit_fifo", "arbiter", "lite", "tlb", "translate")
     with tempfile.TemporaryDirectory() as folder:
         for block in blocks:
             shutil.copy(root / f"hardware/rtl/speckv_{block}.sv", folder)
