@@ -121,8 +121,8 @@ class BlockTable {
   // The first tier below that blocks of `tier` move to; tier count if there is none.
   std::uint32_t demotion_target(std::uint32_t tier) const noexcept;
 
-  // Takes over what a dead process left half done.
-  void adopt_orphans(std::uint32_t dead);
+  // Takes over what processes that no longer live left half done.
+  void adopt_orphans();
   // Checks every record of a mapping that somebody else left, drops what does not agree,
   // and derives the rest anew. REQUIRES: no other process is attached.
   void distrust(std::size_t layouts);
@@ -160,6 +160,7 @@ class BlockTable {
   Copy victim_at(std::uint32_t tier, Slot slot) const noexcept;
   bool in_other_tier(const Entry& entry, std::uint32_t tier) const noexcept;
   bool entry_is_listed(std::uint32_t entry) const noexcept;
+  bool is_orphan(const Node& node) const noexcept;
   bool slot_is_sound(std::uint32_t entry, std::uint32_t tier) const noexcept;
   bool must_demote(std::uint32_t entry, std::uint32_t tier) const noexcept;
   bool may_drop(std::uint32_t entry, std::uint32_t tier) const noexcept;

@@ -162,7 +162,7 @@ void Extents::release(std::uint32_t index) noexcept {
   Node& node = nodes_[index];
   header_.used_units -= node.units;
   node.entry = kNone;
-  node.owner.store(0, std::memory_order_relaxed);
+  // The owner stays: until the state changes it is what a survivor finds this one by.
   set_state(node, NodeState::free);
   if (node.after != kNone && state_of(nodes_[node.after]) == NodeState::free) {
     list_remove(node.after);

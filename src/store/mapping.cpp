@@ -117,9 +117,12 @@ Result<std::unique_ptr<Mapping>> Mapping::attach(const MappingPlan& plan,
   return mapping;
 }
 
-void Mapping::enter() noexcept {
+void Mapping::enter(const Adopt& adopt) {
+  bury(self_.column(), adopt);
+  std::atomic<std::uint32_t>& place = header().owners[self_.column()];
+  if (place.load(std::memory_order_relaxed) == self_.id) return;
   if (!fresh_) clear_column(column_);  // else zero, and touching it would cost its memory
-  header().owners[self_.column()].store(self_.id, std::memory_order_release);
+  place.store(self_.id, std::memory_order_release);
 }
 
 // A process that leaves stays on the list: whatever it could not finish (a tier that was
@@ -210,19 +213,23 @@ bool Mapping::alone() const noexcept {
   return true;
 }
 
-void Mapping::bury_dead(const std::function<void(std::uint32_t)>& dead) {
-  if (!is_shared()) return;
-  for (std::uint32_t c = 0; c < kMaxProcesses; ++c) {
-    const std::uint32_t id = header().owners[c].load(std::memory_order_acquire);
-    if (id == 0 || self_.alive(id)) continue;
-    // One undertaker at a time: a second, late one would zero the column of whoever has
-    // it by then. The name goes last, so that if this one dies another starts again.
-    const RobustGuard burying(header().burying, self_);
-    if (header().owners[c].load(std::memory_order_acquire) != id) continue;
-    clear_column(c);
-    dead(id);
-    header().owners[c].store(0, std::memory_order_release);
-  }
+void Mapping::bury_dead(const Adopt& adopt) {
+  for (std::uint32_t c = 0; c < kMaxProcesses; ++c)
+    bury(c, adopt);
+}
+
+void Mapping::bury(std::uint32_t c, const Adopt& adopt) {
+  std::atomic<std::uint32_t>& place = header().owners[c];
+  const std::uint32_t id = place.load(std::memory_order_acquire);
+  if (!is_shared() || id == 0 || self_.alive(id)) return;
+  // One undertaker at a time: a second, late one would zero the column of whoever has it
+  // by then. The name goes last, so that if this one dies another starts again; and it
+  // makes way for the name of its heir, who is then never at work without being listed.
+  const RobustGuard burying(header().burying, self_);
+  if (place.load(std::memory_order_acquire) != id) return;
+  clear_column(c);
+  adopt();
+  place.store(c == self_.column() ? self_.id : 0, std::memory_order_release);
 }
 
 }  // namespace speckv

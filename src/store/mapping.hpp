@@ -52,9 +52,10 @@ class Mapping {
   const MappingPlan& plan() const noexcept { return plan_; }
   const Owner& self() const noexcept { return self_; }
   bool fresh() const noexcept { return fresh_; }  // this process formatted it
-  // Enters this process into the list of owners. REQUIRES: bury_dead() ran since
-  // attach().
-  void enter() noexcept;
+  // Takes over what processes that no longer live had half done (adopt_orphans()).
+  using Adopt = std::function<void()>;
+  // Enters this process into the list of owners, in the place of a dead one if need be.
+  void enter(const Adopt& adopt);
   // Lets the others in, once what a fresh mapping needs (tiers, recovered pools) is
   // there.
   void publish() noexcept;
@@ -95,16 +96,17 @@ class Mapping {
 
   // Whether no other living process is attached.
   bool alone() const noexcept;
-  // Calls `dead(id)` for every attached process that no longer lives, after zeroing its
-  // columns, and takes it off the list. Any thread; each death is reported to one caller
-  // at a time, and to another if that one dies of it.
-  void bury_dead(const std::function<void(std::uint32_t)>& dead);
+  // For every attached process that no longer lives: zeroes its columns, adopts, takes it
+  // off the list. Any thread; one caller at a time, and another if that one dies of it.
+  // REQUIRES: enter() came before.
+  void bury_dead(const Adopt& adopt);
 
  private:
   Mapping(const MappingPlan& plan, IndexMemory memory);
   void format() noexcept;
   Status join();
   void clear_column(std::uint32_t column) noexcept;
+  void bury(std::uint32_t column, const Adopt& adopt);
 
   template <class T>
   T& at(std::uint64_t offset) const noexcept {

@@ -257,15 +257,16 @@ Status BlockStore::Impl::set_up(StoreOptions options) {
 // Enters the list of processes, one at a time, so that the only one there can check what
 // the others left without anybody looking on.
 void BlockStore::Impl::join() {
+  const auto adopt = [this] { table->adopt_orphans(); };
   if (mapping->fresh()) {
-    mapping->enter();
+    mapping->enter(adopt);
     mapping->publish();
     return;
   }
   const RobustGuard joining(mapping->header().joining, mapping->self());
   if (mapping->alone()) table->distrust(services.layouts.size());
-  mapping->bury_dead([this](std::uint32_t dead) { table->adopt_orphans(dead); });
-  mapping->enter();
+  mapping->enter(adopt);
+  mapping->bury_dead(adopt);
 }
 
 Status BlockStore::Impl::open_pools(bool recover) {

@@ -14,7 +14,14 @@ bool holds_block(NodeState state) noexcept {
 
 }  // namespace
 
-void BlockTable::adopt_orphans(std::uint32_t dead) {
+// Half done, and nobody is there to go on. The owner may not be the one that is buried:
+// whoever buried another may have died of it.
+bool BlockTable::is_orphan(const Node& node) const noexcept {
+  return node.state.load() != NodeState::resident &&
+         !mapping_.self().alive(node.owner.load(std::memory_order_relaxed));
+}
+
+void BlockTable::adopt_orphans() {
   // An entry in no tier exists only inside its shard's lock, so one seen here was left.
   for (std::uint32_t s = 0; s < kShards; ++s) {
     Index::Shard shard(index_, s);
@@ -26,11 +33,9 @@ void BlockTable::adopt_orphans(std::uint32_t dead) {
         auto& slot = mapping_.entry(e).slots[t];
         const std::uint32_t n = slot.load(std::memory_order_relaxed);
         if (n == 0) continue;
-        const Node& node = tier(t).node(n - 1);
-        const bool half_done = node.state.load() != NodeState::resident &&
-                               node.owner.load(std::memory_order_relaxed) == dead;
-        if (half_done) slot.store(0, std::memory_order_relaxed);
-        somewhere |= !half_done;
+        const bool orphan = is_orphan(tier(t).node(n - 1));
+        if (orphan) slot.store(0, std::memory_order_relaxed);
+        somewhere |= !orphan;
       }
       if (!somewhere) shard.remove(e);
     }
@@ -44,8 +49,9 @@ void BlockTable::adopt_orphans(std::uint32_t dead) {
       for (std::uint32_t n = 0; n < tier(t).header().extents.bump.load(); ++n) {
         Node& node = tier(t).node(n);
         const NodeState state = node.state.load();
-        const bool left = node.owner.load(std::memory_order_relaxed) == dead &&
-                          (state == NodeState::filling || state == NodeState::releasing);
+        const bool left =
+            (state == NodeState::filling || state == NodeState::releasing) &&
+            is_orphan(node);
         const bool unpinned = state == NodeState::doomed && !mapping_.pinned(t, n);
         if (!left && !unpinned) continue;
         if (tier(t).persistent) {
@@ -79,8 +85,11 @@ void BlockTable::recount_tenants() SPECKV_UNCHECKED {
       used[node.tenant] += node.units * tier(t).geometry.unit;
     }
   }
-  for (std::uint32_t id = 0; id < kTenants; ++id)
-    mapping_.tenant(static_cast<std::uint16_t>(id)).used.store(used[id]);
+  for (std::uint32_t id = 0; id < kTenants; ++id) {
+    auto& counted = mapping_.tenant(static_cast<std::uint16_t>(id)).used;
+    if (counted.load() != used[id])
+      counted.store(used[id]);  // a page not dirtied is free
+  }
 }
 
 // Whether what an entry says of tier `t` agrees with the node it names.

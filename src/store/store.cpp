@@ -62,7 +62,7 @@ void BlockStore::Impl::tick() {
     return;
   // Without memory the dead stay on the list until there is some.
   (void)guarded([this] {
-    mapping->bury_dead([this](std::uint32_t dead) { table->adopt_orphans(dead); });
+    mapping->bury_dead([this] { table->adopt_orphans(); });
     return Code::ok;
   });
 }

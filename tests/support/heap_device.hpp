@@ -18,17 +18,13 @@ class HeapDevice final : public Device {
  public:
   enum class Kind { memory, persistent_memory, disk, volatile_disk };
 
-  HeapDevice(std::uint64_t bytes, Kind kind) : storage_(bytes + 4096) {
-    info_.name = "heap:";
-    info_.capacity = bytes;
-    info_.memory = kind == Kind::memory || kind == Kind::persistent_memory;
-    info_.persistent = kind == Kind::persistent_memory || kind == Kind::disk;
-    info_.alignment = info_.memory ? 64 : 512;
-    info_.timeout = std::chrono::seconds(10);
+  HeapDevice(std::uint64_t bytes, Kind kind) : HeapDevice({}, kind, bytes + 4096) {
     const auto at = reinterpret_cast<std::uintptr_t>(storage_.data());
     bytes_ = MutableBytes(storage_).subspan((at + 4095) / 4096 * 4096 - at, bytes);
+    info_.capacity = bytes;
   }
-
+  // In the caller's memory, which starts a page.
+  HeapDevice(MutableBytes bytes, Kind kind) : HeapDevice(bytes, kind, 0) {}
   const DeviceInfo& info() const noexcept override { return info_; }
   DeviceInfo& mutable_info() noexcept { return info_; }  // before it is shared
   MutableBytes memory() noexcept override {
@@ -50,6 +46,16 @@ class HeapDevice final : public Device {
   }
 
  private:
+  HeapDevice(MutableBytes bytes, Kind kind, std::size_t own)
+      : storage_(own), bytes_(bytes) {
+    info_.name = "heap:";
+    info_.capacity = bytes.size();
+    info_.memory = kind == Kind::memory || kind == Kind::persistent_memory;
+    info_.persistent = kind == Kind::persistent_memory || kind == Kind::disk;
+    info_.alignment = info_.memory ? 64 : 512;
+    info_.timeout = std::chrono::seconds(10);
+  }
+
   class HeapQueue final : public Queue {
    public:
     explicit HeapQueue(HeapDevice& device) : device_(device) {}
