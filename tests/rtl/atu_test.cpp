@@ -84,7 +84,7 @@ class Atu : public ::testing::Test {
     auto& s = *sim_.operator->();
     s.flush_i = s.walk_valid_i = s.source_paged_i = s.target_paged_i = 0;
     s.read_beat_i = s.read_done_i = s.read_error_i = 0;
-    s.ar_valid_i = s.aw_valid_i = s.w_valid_i = 0;
+    s.ar_valid_i = s.aw_valid_i = s.w_valid_i = s.walk_target_i = 0;
     s.h_ar_ready_i = s.h_aw_ready_i = s.h_w_ready_i = 0;
     for (Channel& c : channels_)
       c = {};
@@ -121,6 +121,7 @@ class Atu : public ::testing::Test {
     s.h_aw_ready_i = out_(random_);
     s.h_w_ready_i = out_(random_);
     sim_.settle();
+    EXPECT_TRUE(s.read_start_o == 0 || s.walk_valid_i != 0) << "read for nobody";
     const bool ar = s.ar_valid_i != 0 && s.ar_ready_o != 0;
     const bool aw = s.aw_valid_i != 0 && s.aw_ready_o != 0;
     const bool w = s.w_valid_i != 0 && s.w_ready_o != 0;
@@ -209,6 +210,8 @@ class Atu : public ::testing::Test {
     EXPECT_EQ(walked.failed, walked.read && fails);
     if (walked.failed) {
       tlbs_[target].fill(std::nullopt);
+      sim_.settle();
+      EXPECT_NE(s.busy_o, 0) << "has not forgotten yet";
     } else {
       for (std::uint64_t n = side.first_line(); n <= side.last_line(); ++n)
         tlbs_[target][n % kLines] = Line{side.region, n};
@@ -230,6 +233,11 @@ class Atu : public ::testing::Test {
     side.bytes =
         static_cast<std::uint32_t>(1 + random_() % (random_() % 3 == 0 ? most : 9000));
     side.offset = random_() % (9ULL << side.shift);
+    // Often no byte lies in the last page but its first, or the last one is whole.
+    const std::uint64_t page = 1ULL << side.shift,
+                        past = (side.offset + side.bytes) % page;
+    if (random_() % 2 == 0 && past < side.bytes && side.bytes < most - page)
+      side.bytes += static_cast<std::uint32_t>(random_() % 2 - past);
     return side;
   }
   // A burst of the job: of the range, within 4 KB.
