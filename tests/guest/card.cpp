@@ -64,12 +64,14 @@ void MappedQueue::push(const speckv_desc& desc) {
 int MappedQueue::ring() {
   shared(word(SPECKV_DOORBELL_TAIL)).store(tail_, std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (shared(word(SPECKV_DOORBELL_NEED_KICK)).load(std::memory_order_relaxed) == 0) {
-    return 0;
-  }
+  if (!need_kick()) return 0;
   speckv_object args{};
   args.id = id();
   return call(card_, SPECKV_IOC_QUEUE_KICK, args);
+}
+
+bool MappedQueue::need_kick() const noexcept {
+  return shared(word(SPECKV_DOORBELL_NEED_KICK)).load(std::memory_order_relaxed) != 0;
 }
 
 bool MappedQueue::take(speckv_cpl* cpl) {

@@ -153,6 +153,7 @@ class MappedQueue {
   // Without regard to room: what the protocol allows is the caller's to know.
   void push(const speckv_desc& desc);
   int ring();  // 0 or the errno of the kick
+  bool need_kick() const noexcept;
   bool take(speckv_cpl* cpl);
   bool take_in_time(speckv_cpl* cpl);  // within 20 seconds
   void arm(std::uint32_t completions);

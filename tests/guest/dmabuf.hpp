@@ -13,12 +13,6 @@ namespace guest {
 constexpr const char* kUdmabuf = "/dev/udmabuf";
 constexpr const char* kHeap = "/dev/dma_heap/system";
 
-// What this test needs of the kernel is there, or the test ends here and says what is
-// not.
-#define SPECKV_NEEDS(device, option)      \
-  if (::access(device, R_OK | W_OK) != 0) \
-  GTEST_SKIP() << "this kernel has no " << (device) << " (" << (option) << ')'
-
 // Pages that are a file, a dma-buf and mapped.
 struct Buffer {
   Fd file = Fd(), fd = Fd();

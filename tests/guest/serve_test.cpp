@@ -1,6 +1,8 @@
 // Who carries descriptors out on a software card: what is short its submitter, before the
 // call returns; the rest a worker. Neither the order of a queue, nor an answer, nor a
 // region's pages depend on which of them it was.
+#include <algorithm>
+#include <cstdio>
 #include <thread>
 #include <vector>
 
@@ -161,38 +163,156 @@ TEST_F(Serve, AQueueKeepsItsOrderWhoeverServesIt) {
     kicker.join();
 }
 
-// Two kick at the same moment, once each: whoever finds the other at work leaves nothing
-// behind that nobody looks at.
-TEST_F(Serve, NoKickIsLostBesideAnother) {
+// What is stored while a turn lasts is seen by it, for whoever stored it saw no need to
+// kick.
+TEST_F(Serve, WhatIsStoredInATurnIsSeenByIt) {
+  const Fd card = open_card();
+  const std::uint32_t memory = make_region(card, 2 * kLong).out_id;
+  MappedQueue queue(card, 8);
+  ASSERT_TRUE(queue.good());
+  std::uint32_t unkicked = 0;
+  for (std::uint32_t i = 0; i < scaled(200) + 5; ++i) {
+    speckv_cpl cpl;
+    // With the first answered, the tail that the worker has looked at is the second's.
+    queue.push(copy(memory, 0, memory, kLong, kLong));
+    queue.push(copy(memory, 0, memory, kLong, kLong));
+    ASSERT_EQ(queue.ring(), 0);
+    ASSERT_TRUE(queue.take_in_time(&cpl)) << i;
+    queue.push(nop(3));
+    unkicked += queue.need_kick() ? 0U : 1U;
+    ASSERT_EQ(queue.ring(), 0);
+    ASSERT_TRUE(queue.take_in_time(&cpl)) << i;
+    ASSERT_TRUE(queue.take_in_time(&cpl)) << "no answer in round " << i;
+  }
+  EXPECT_GT(unkicked, 0U);
+}
+
+// Two that kick once each. need_kick tells when the first has its turn: 0 from its
+// beginning on, 1 shortly before its end.
+class Kicks {
+ public:
+  Kicks(const Fd& card, MappedQueue& queue)
+      : queue_(queue), other_([this, &card] { kick(card); }) {}
+  ~Kicks() {
+    round_ = kEnd;
+    other_.join();
+  }
+  Kicks(const Kicks&) = delete;
+  Kicks& operator=(const Kicks&) = delete;
+
+  // The other's kick begins. False: it ended without a turn that was seen.
+  bool until_turn() {
+    ++round_;
+    while (queue_.need_kick()) {
+      if (done_ == round_) return false;
+    }
+    return true;
+  }
+  // How often need_kick is looked at until it is 1 again.
+  std::uint32_t until_end() {
+    std::uint32_t looks = 1;
+    while (!queue_.need_kick())
+      ++looks;
+    return looks;
+  }
+  void look(std::uint32_t times) {
+    while (times-- != 0)
+      queue_.need_kick();
+  }
+  void until_done() {
+    while (done_ != round_) {}
+  }
+
+ private:
+  static constexpr std::uint32_t kEnd = ~0U;
+  void kick(const Fd& card) {
+    speckv_object args{};
+    args.id = queue_.id();
+    for (std::uint32_t last = 0, now = 0; now != kEnd; done_ = last = now) {
+      while ((now = round_) == last) {}
+      EXPECT_EQ(call(card, SPECKV_IOC_QUEUE_KICK, args), 0);
+    }
+  }
+
+  MappedQueue& queue_;
+  std::atomic<std::uint32_t> round_{0}, done_{0};
+  std::thread other_;
+};
+
+// A tail that is stored at any moment of another's turn, again and again near its end:
+// either the turn sees it, or who has stored it sees that a kick is needed.
+TEST_F(Serve, ATailIsSeenOrItsKickIsNeeded) {
   const Fd card = open_card();
   MappedQueue queue(card, 8);
   ASSERT_TRUE(queue.good());
-  std::atomic<std::uint32_t> round{0};
-  constexpr std::uint32_t kEnd = ~0U;
-  std::thread other([&] {
-    speckv_object args{};
-    args.id = queue.id();
-    for (std::uint32_t last = 0, now = 0; now != kEnd; last = now) {
-      while ((now = round) == last) {}
-      EXPECT_EQ(call(card, SPECKV_IOC_QUEUE_KICK, args), 0);
+  Kicks kicks(card, queue);
+  std::uint32_t turn = 8, seen = 0;  // in looks at need_kick; the rounds that saw one
+  for (std::uint32_t i = 0; i < scaled(20000); ++i) {
+    queue.push(nop(1));
+    if (kicks.until_turn()) {
+      ++seen;
+      if (i % 8 == 0)
+        turn = std::min(kicks.until_end(), 2 * turn);
+      else
+        kicks.look(i % (turn + turn / 2 + 4));
     }
-  });
-  for (std::uint32_t i = 1; i <= scaled(20000); ++i) {
-    queue.push(nop(static_cast<std::uint16_t>(i)));
-    round = i;
-    // So that the tail is stored at any moment of the other's turn.
-    std::atomic<std::uint32_t> spins{i * 37 % 4001};
-    while (spins != 0)
-      --spins;
-    EXPECT_EQ(queue.ring(), 0);
+    ASSERT_EQ(queue.ring(), 0);
     speckv_cpl cpl;
-    if (!queue.take_in_time(&cpl)) {
-      ADD_FAILURE() << "no answer in round " << i;
-      break;
-    }
+    ASSERT_TRUE(queue.take_in_time(&cpl)) << "no answer in round " << i;
+    kicks.until_done();
   }
-  round = kEnd;
-  other.join();
+  std::printf("NOTE %u rounds beside a turn of %u looks\n", seen, turn);
+  EXPECT_GT(seen, 0U);
+}
+
+// Makes the end of every turn long: a stack is recorded before a mutex is let go.
+class SlowUnlock {
+ public:
+  SlowUnlock() {
+    good_ = write_file(kEvents, "p:speckv_late mutex_unlock") &&
+            write_file(std::string(kEvent) + "trigger", "stacktrace") &&
+            write_file(std::string(kEvent) + "enable", "1");
+  }
+  ~SlowUnlock() {
+    write_file(std::string(kEvent) + "enable", "0");
+    write_file(std::string(kEvent) + "trigger", "!stacktrace");
+    write_file(kEvents, "-:speckv_late");
+  }
+  SlowUnlock(const SlowUnlock&) = delete;
+  SlowUnlock& operator=(const SlowUnlock&) = delete;
+  bool good() const { return good_; }
+  static constexpr const char* kEvents = "/sys/kernel/tracing/kprobe_events";
+
+ private:
+  static constexpr const char* kEvent = "/sys/kernel/tracing/events/kprobes/speckv_late/";
+  bool good_;
+};
+
+// A kick that comes when another's turn has looked at the tail for the last time, and has
+// not ended: it is the worker's then.
+TEST_F(Serve, NoKickIsLostBesideAnother) {
+  SPECKV_NEEDS(SlowUnlock::kEvents, "CONFIG_KPROBE_EVENTS");
+  const Fd card = open_card();
+  MappedQueue queue(card, 8);
+  ASSERT_TRUE(queue.good());
+  const SlowUnlock slow;
+  ASSERT_TRUE(slow.good());
+  Kicks kicks(card, queue);
+  std::uint32_t seen = 0;
+  for (std::uint32_t i = 0; i < scaled(2000); ++i) {
+    queue.push(nop(1));
+    if (kicks.until_turn()) {
+      kicks.until_end();
+      kicks.look(i % 16);
+      ++seen;
+    }
+    ASSERT_EQ(queue.ring(), 0);
+    speckv_cpl cpl;
+    ASSERT_TRUE(queue.take_in_time(&cpl)) << "no answer in round " << i;
+    kicks.until_done();
+  }
+  std::printf("NOTE %u kicks beside another\n", seen);
+  EXPECT_GT(seen, 0U);
 }
 
 // Kicked and submitted to by several while it is reset again and again, then destroyed.

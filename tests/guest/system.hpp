@@ -12,6 +12,12 @@ namespace guest {
 constexpr const char* kSysfs = "/sys/class/speckv/speckv0/";
 constexpr const char* kDebugfs = "/sys/kernel/debug/speckv/speckv0/";
 
+// What this test needs of the kernel is there, or the test ends here and says what is
+// not.
+#define SPECKV_NEEDS(device, option)      \
+  if (::access(device, R_OK | W_OK) != 0) \
+  GTEST_SKIP() << "this kernel has no " << (device) << " (" << (option) << ')'
+
 // n at full length; fewer or more as SPECKV_TEST_SCALE says, never fewer than one.
 inline std::uint32_t scaled(std::uint32_t n) {
   const char* scale = std::getenv("SPECKV_TEST_SCALE");
