@@ -13,31 +13,37 @@ namespace {
 
 using namespace speckv;
 
-constexpr std::uint32_t kExchanges = 20'000;
+constexpr std::uint32_t kBatch = 100, kBatches = 200;
 constexpr int kPairs = 25;
 
 struct alignas(64) Word {
   std::atomic<std::uint32_t> value{0};
 };
 
-// Seconds from a store to `there` to the sight of it, and back by `back`, by exchange.
+// Seconds from a store to `there` to the sight of it, and back by `back`. The median of
+// short batches: one in which something else had a CPU meanwhile is long, and one among
+// many.
 double exchange(std::atomic<std::uint32_t>& there, std::atomic<std::uint32_t>& back) {
-  const std::uint32_t first = there.load();
+  const std::uint32_t first = there.load(), last = first + kBatch * kBatches;
   back.store(first);
   std::thread other([&] {
-    for (std::uint32_t n = first + 1; n <= first + kExchanges; ++n) {
+    for (std::uint32_t n = first; n != last;) {
+      ++n;
       while (there.load(std::memory_order_acquire) != n) {}
       back.store(n, std::memory_order_release);
     }
   });
-  const double took = bench::seconds_of([&] {
-    for (std::uint32_t n = first + 1; n <= first + kExchanges; ++n) {
-      there.store(n, std::memory_order_release);
-      while (back.load(std::memory_order_acquire) != n) {}
-    }
-  });
+  std::vector<double> batches;
+  for (std::uint32_t n = first; n != last;) {
+    batches.push_back(bench::seconds_of([&] {
+      for (std::uint32_t i = 0; i < kBatch; ++i) {
+        there.store(++n, std::memory_order_release);
+        while (back.load(std::memory_order_acquire) != n) {}
+      }
+    }));
+  }
   other.join();
-  return took / kExchanges;
+  return bench::median(batches) / kBatch;
 }
 
 }  // namespace
