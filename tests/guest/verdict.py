@@ -16,7 +16,7 @@ DONE = "GUEST DONE 0"
 NONE = "no test has passed"
 # What no good kernel writes: reports of itself, of its sanitizers and allocators. `init` looks for
 # the same in the kernel's log, of which the console has no warnings.
-REPORTS = (r"\bBUG\b|WARNING:|Oops|general protection fault|KASAN|KFENCE|UBSAN|"
+REPORTS = (r"\bBUG\b|WARNING:|Oops|general protection fault[,:]|KASAN|KFENCE|UBSAN|"
            r"DMAR:.*\b[Ff]ault|DMA-API:.*(error|unmap|leak|sync)|refcount_t:|blocked for more than|"
            r"INFO: (possible|suspicious|trying)|Kernel panic|stalls? on CPU|Redzone|Poison overwritten")
 # And what no good run does. A kernel that was made to fail logs where, which a console does not show.
@@ -72,6 +72,7 @@ REPORTED = (
     "INFO: trying to register non-static key.",
     "Oops: 0002 [#1] PREEMPT SMP NOPTI",
     "general protection fault, probably for non-canonical address 0xdead000000000108: 0000 [#1]",
+    "general protection fault: 0000 [#1] PREEMPT SMP",
     "DMAR: [DMA Write NO_PASID] Request device [01:00.0] fault addr 0xfffff000 [fault reason 0x05]",
     "DMAR: DRHD: handling fault status reg 3",
     "speckv 0000:01:00.0: DMA-API: device driver tries to sync DMA memory it has not allocated",
@@ -88,7 +89,8 @@ INNOCENT = (
     "DMAR: Intel(R) Virtualization Technology for Directed I/O",
     "DMAR: No ATSR found; the default is kept",
     "DMA-API: preallocated 65536 debug entries",
-    "kasan: KernelAddressSanitizer initialized")
+    "kasan: KernelAddressSanitizer initialized",
+    "traps: guest_tests[60] general protection fault ip:427243 sp:7ffd4f0d3c70 error:402")
 
 GOOD = f"[==========] Running\r\n[  PASSED  ] 3 tests.\r\n{DONE}\r\n"
 
