@@ -46,6 +46,7 @@ struct speckv_card *speckv_card_create(struct device *parent, const struct speck
 	if (error < 0)
 		goto no_minor;
 	init_rwsem(&card->renewal);
+	init_waitqueue_head(&card->returned);
 	mutex_init(&card->lock);
 	INIT_LIST_HEAD(&card->contexts);
 	xa_init_flags(&card->regions, XA_FLAGS_ALLOC1);
@@ -149,10 +150,30 @@ void speckv_card_remove(struct speckv_card *card)
 	mutex_unlock(&card->lock);
 }
 
-void speckv_card_halt(struct speckv_card *card)
+void speckv_card_steady(struct speckv_card *card)
+{
+	down_read(&card->renewal);
+	while (card->handed_over) {
+		up_read(&card->renewal);
+		wait_event(card->returned, !READ_ONCE(card->handed_over));
+		down_read(&card->renewal);
+	}
+}
+
+static void speckv_card_seize(struct speckv_card *card)
 {
 	down_write(&card->renewal);
 	mutex_lock(&card->lock);
+}
+
+void speckv_card_halt(struct speckv_card *card)
+{
+	speckv_card_seize(card);
+	while (card->handed_over) {
+		speckv_card_go_on(card);
+		wait_event(card->returned, !READ_ONCE(card->handed_over));
+		speckv_card_seize(card);
+	}
 	speckv_card_stop(card, -EIO);
 }
 
@@ -177,6 +198,26 @@ void speckv_card_go_on(struct speckv_card *card)
 {
 	mutex_unlock(&card->lock);
 	up_write(&card->renewal);
+}
+
+/* No queue is enabled, and no region made, until the card is back. */
+void speckv_card_hand_over(struct speckv_card *card)
+{
+	speckv_card_halt(card);
+	WRITE_ONCE(card->handed_over, true);
+	speckv_card_go_on(card);
+}
+
+int speckv_card_take_back(struct speckv_card *card)
+{
+	int error;
+
+	speckv_card_seize(card);
+	error = speckv_card_renew(card);
+	WRITE_ONCE(card->handed_over, false);
+	speckv_card_go_on(card);
+	wake_up_all(&card->returned);
+	return error;
 }
 
 /* All queues are in error afterwards, until their owners reset them; regions stay. */

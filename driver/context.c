@@ -10,31 +10,44 @@ static int speckv_context_admit(struct speckv_context *ctx)
 	struct speckv_card *card = ctx->card;
 	struct speckv_context *other;
 	u32 mine = 0;
-	int error, tenant;
+	int tenant;
 
 	list_for_each_entry(other, &card->contexts, link)
 		mine += uid_eq(other->owner, ctx->owner);
 	if (mine >= card->quota.contexts && !capable(CAP_SYS_ADMIN))
 		return -EDQUOT;
-	error = speckv_card_wake(card);
-	if (error)
-		return error;
 	tenant = ida_alloc_max(&card->tenants, card->caps.max_tenants - 1, GFP_KERNEL);
-	if (tenant < 0) {
-		speckv_card_rest(card);
+	if (tenant < 0)
 		return tenant;
-	}
 	ctx->tenant = tenant;
 	card->engine->tenant_clear(card, tenant);	/* takes the weights of today */
 	list_add_tail(&ctx->link, &card->contexts);
 	return 0;
 }
 
+/* The card is awake before a lock is taken: the kernel's own of its bus are outside of ours. */
+static int speckv_context_join(struct speckv_context *ctx)
+{
+	struct speckv_card *card = ctx->card;
+	int error = READ_ONCE(card->gone) ? -ENODEV : speckv_card_wake(card);
+
+	if (error)
+		return error;
+	speckv_card_steady(card);
+	mutex_lock(&card->lock);
+	error = READ_ONCE(card->gone) ? -ENODEV : speckv_context_admit(ctx);
+	mutex_unlock(&card->lock);
+	up_read(&card->renewal);
+	if (error)
+		speckv_card_rest(card);
+	return error;
+}
+
 static int speckv_open(struct inode *inode, struct file *file)
 {
 	struct speckv_card *card = container_of(inode->i_cdev, struct speckv_card, cdev);
 	struct speckv_context *ctx;
-	int error = -ENODEV;
+	int error, srcu;
 
 	ctx = kzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
 	if (!ctx)
@@ -49,10 +62,9 @@ static int speckv_open(struct inode *inode, struct file *file)
 	mutex_init(&ctx->ask_lock);
 	xa_init(&ctx->queues);
 	INIT_LIST_HEAD(&ctx->advice);
-	mutex_lock(&card->lock);
-	if (!READ_ONCE(card->gone))
-		error = speckv_context_admit(ctx);
-	mutex_unlock(&card->lock);
+	srcu = srcu_read_lock(&card->srcu);
+	error = speckv_context_join(ctx);
+	srcu_read_unlock(&card->srcu, srcu);
 	if (error) {
 		kfree(ctx);
 		return error;

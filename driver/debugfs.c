@@ -72,11 +72,12 @@ static ssize_t inject_write(struct file *file, const char __user *from, size_t c
 	text[count] = 0;
 	if (sscanf(text, "%u %llu", &kind, &argument) != 2)
 		return -EINVAL;
-	guard(mutex)(&card->lock);
 	error = speckv_card_wake(card);
 	if (error)
 		return error;
+	mutex_lock(&card->lock);
 	error = card->engine->inject(card, kind, argument);
+	mutex_unlock(&card->lock);
 	speckv_card_rest(card);
 	return error ?: count;
 }
@@ -94,11 +95,12 @@ static int hold_set(void *data, u64 value)
 	struct speckv_card *card = data;
 	int error;
 
-	guard(mutex)(&card->lock);
 	error = speckv_card_wake(card);
 	if (error)
 		return error;
+	mutex_lock(&card->lock);
 	card->engine->hold(card, value);
+	mutex_unlock(&card->lock);
 	speckv_card_rest(card);
 	return 0;
 }

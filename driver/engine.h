@@ -48,7 +48,7 @@ struct speckv_engine {
 	int (*rings_map)(struct speckv_queue *queue, struct vm_area_struct *vma);
 	int (*doorbell_map)(struct speckv_queue *queue, struct vm_area_struct *vma);
 	int (*memory_map)(struct speckv_region *region, struct vm_area_struct *vma);
-	void (*memory_clear)(struct speckv_card *card, u64 base, u64 length);
+	int (*memory_clear)(struct speckv_card *card, u64 base, u64 length);
 	/* Forgets what the directory knows about a tenant. */
 	void (*tenant_clear)(struct speckv_card *card, u32 tenant);
 	/* Everything but memory is as after power-on; queues are off, regions unset. */

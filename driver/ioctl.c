@@ -62,7 +62,7 @@ static int speckv_region_destroy(struct speckv_context *ctx, struct speckv_objec
 	}
 	speckv_advice_drop(ctx, region);
 	/* No reset in between makes it known again. */
-	down_read(&ctx->card->renewal);
+	speckv_card_steady(ctx->card);
 	ctx->card->engine->region_clear(region);
 	speckv_region_remove(region);
 	up_read(&ctx->card->renewal);

@@ -51,7 +51,7 @@ static void speckv_pci_look(struct work_struct *work)
 
 	/* While it is reset it may read as anything. */
 	if (down_read_trylock(&pci->card->renewal)) {
-		there = speckv_pci_recovers(pci) ||
+		there = pci->card->handed_over || speckv_pci_recovers(pci) ||
 			speckv_pci_read(pci, SPECKV_CSR_ID) == SPECKV_CONTRACT_ID;
 		up_read(&pci->card->renewal);
 	}
@@ -66,7 +66,7 @@ static irqreturn_t speckv_pci_error_interrupt(int irq, void *data)
 	struct speckv_pci *pci = data;
 
 	guard(mutex)(&pci->card->lock);
-	if (!READ_ONCE(pci->card->gone))
+	if (!READ_ONCE(pci->card->gone) && !pci->card->handed_over)
 		speckv_pci_find_errors(pci);
 	return IRQ_HANDLED;
 }
@@ -304,16 +304,16 @@ static void speckv_pci_reset_prepare(struct pci_dev *pdev)
 {
 	struct speckv_pci *pci = pci_get_drvdata(pdev);
 
-	speckv_card_halt(pci->card);
+	speckv_card_hand_over(pci->card);
 }
 
 static void speckv_pci_reset_done(struct pci_dev *pdev)
 {
 	struct speckv_pci *pci = pci_get_drvdata(pdev);
-	int error = speckv_card_renew(pci->card);
+	int error;
 
 	pci_save_state(pdev);		/* as above */
-	speckv_card_go_on(pci->card);
+	error = speckv_card_take_back(pci->card);
 	if (error)
 		speckv_pci_give_up(pci, "reset of the function");
 }

@@ -87,6 +87,6 @@ void speckv_pci_region_clear(struct speckv_region *region);
 int speckv_pci_rings_map(struct speckv_queue *queue, struct vm_area_struct *vma);
 int speckv_pci_doorbell_map(struct speckv_queue *queue, struct vm_area_struct *vma);
 int speckv_pci_memory_map(struct speckv_region *region, struct vm_area_struct *vma);
-void speckv_pci_memory_clear(struct speckv_card *card, u64 base, u64 length);
+int speckv_pci_memory_clear(struct speckv_card *card, u64 base, u64 length);
 
 #endif /* SPECKV_PCI_H */

@@ -261,7 +261,7 @@ int speckv_pci_memory_map(struct speckv_region *region, struct vm_area_struct *v
 				  region->base, pgprot_writecombine(vma->vm_page_prot));
 }
 
-void speckv_pci_memory_clear(struct speckv_card *card, u64 base, u64 length)
+int speckv_pci_memory_clear(struct speckv_card *card, u64 base, u64 length)
 {
 	struct speckv_pci *pci = speckv_pci_of(card);
 	u64 piece;
@@ -271,7 +271,12 @@ void speckv_pci_memory_clear(struct speckv_card *card, u64 base, u64 length)
 		memset_io(pci->memory + base, 0, piece);
 		cond_resched();
 	}
-	/* The read comes back after the stores have arrived: descriptors see zeroes. */
+	/*
+	 * The read comes back after the stores have arrived: descriptors see zeroes. Without the
+	 * card behind its bus they have not, and what was there may be seen when it is back.
+	 */
 	wmb();
-	speckv_pci_read(pci, SPECKV_CSR_ID);
+	if (speckv_pci_read(pci, SPECKV_CSR_ID) != SPECKV_CONTRACT_ID || READ_ONCE(pci->state))
+		return -EIO;
+	return 0;
 }

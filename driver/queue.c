@@ -241,12 +241,12 @@ void speckv_queue_stop(struct speckv_queue *queue, int error)
 	mutex_unlock(&queue->admin);
 }
 
-int speckv_queue_restart(struct speckv_queue *queue)
+/* card->renewal read */
+static int speckv_queue_begin_anew(struct speckv_queue *queue)
 {
 	unsigned long flags;
 	int error;
 
-	guard(rwsem_read)(&queue->ctx->card->renewal);
 	guard(mutex)(&queue->admin);
 	if (READ_ONCE(queue->error) == -ENODEV)
 		return -ENODEV;
@@ -266,6 +266,16 @@ int speckv_queue_restart(struct speckv_queue *queue)
 		queue->error = 0;
 	spin_unlock_irqrestore(&queue->lock, flags);
 	return 0;
+}
+
+int speckv_queue_restart(struct speckv_queue *queue)
+{
+	int error;
+
+	speckv_card_steady(queue->ctx->card);
+	error = speckv_queue_begin_anew(queue);
+	up_read(&queue->ctx->card->renewal);
+	return error;
 }
 
 /* Nothing was answered for a whole period although something was to be. */
@@ -292,6 +302,25 @@ static void speckv_queue_watch(struct work_struct *work)
 		speckv_queue_stop(queue, -ETIMEDOUT);
 }
 
+/* card->renewal read */
+static int speckv_queue_join(struct speckv_queue *queue)
+{
+	struct speckv_card *card = queue->ctx->card;
+	int error;
+
+	mutex_lock(&card->lock);
+	/* Removal says so and then stops those in the table: one or the other meets every queue. */
+	error = READ_ONCE(card->gone) ? -ENODEV : speckv_card_take_queue(card, queue);
+	mutex_unlock(&card->lock);
+	if (error)
+		return error;
+	mutex_lock(&queue->admin);
+	/* Stopped already: the card is being removed or reset. */
+	error = queue->error ?: card->engine->queue_enable(queue);
+	mutex_unlock(&queue->admin);
+	return error;
+}
+
 /* Everything is there before the card's table leads others to the queue. */
 static int speckv_queue_init(struct speckv_queue *queue, int eventfd)
 {
@@ -315,17 +344,9 @@ static int speckv_queue_init(struct speckv_queue *queue, int eventfd)
 	if (error)
 		return error;
 	speckv_queue_renew(queue);
-	guard(rwsem_read)(&card->renewal);
-	mutex_lock(&card->lock);
-	/* Removal says so and then stops those in the table: one or the other meets every queue. */
-	error = READ_ONCE(card->gone) ? -ENODEV : speckv_card_take_queue(card, queue);
-	mutex_unlock(&card->lock);
-	if (error)
-		return error;
-	mutex_lock(&queue->admin);
-	/* Stopped already: the card is being removed or reset. */
-	error = queue->error ?: card->engine->queue_enable(queue);
-	mutex_unlock(&queue->admin);
+	speckv_card_steady(card);
+	error = speckv_queue_join(queue);
+	up_read(&card->renewal);
 	return error;
 }
 

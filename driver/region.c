@@ -117,6 +117,7 @@ static int speckv_region_allocate(struct speckv_region *region)
 	struct speckv_context *ctx = region->ctx;
 	struct speckv_card *card = ctx->card;
 	unsigned long at;
+	int error;
 
 	if (atomic64_add_return(region->length, &ctx->memory_used) >
 	    READ_ONCE(card->quota.memory)) {
@@ -130,8 +131,10 @@ static int speckv_region_allocate(struct speckv_region *region)
 	}
 	region->base = at - PAGE_SIZE;
 	region->accounted = true;
-	card->engine->memory_clear(card, region->base, region->length);
-	return 0;
+	speckv_card_steady(card);
+	error = card->engine->memory_clear(card, region->base, region->length);
+	up_read(&card->renewal);
+	return error;
 }
 
 static int speckv_region_pin(struct speckv_region *region, u64 start)
@@ -189,18 +192,20 @@ static int speckv_region_publish(struct speckv_region *region)
 	struct speckv_card *card = region->ctx->card;
 	int error;
 
-	guard(rwsem_read)(&card->renewal);
+	speckv_card_steady(card);
 	error = xa_alloc(&card->regions, &region->id, NULL,
 			 XA_LIMIT(1, card->caps.max_regions - 1), GFP_KERNEL);
-	if (error)
-		return error == -EBUSY ? -ENOSPC : error;
-	error = card->engine->region_set(region);
-	if (error) {
-		xa_erase(&card->regions, region->id);
-		return error;
+	if (!error) {
+		error = card->engine->region_set(region);
+		if (error)
+			xa_erase(&card->regions, region->id);
+		else
+			xa_store(&card->regions, region->id, region, GFP_KERNEL);
+	} else if (error == -EBUSY) {
+		error = -ENOSPC;
 	}
-	xa_store(&card->regions, region->id, region, GFP_KERNEL);
-	return 0;
+	up_read(&card->renewal);
+	return error;
 }
 
 static struct speckv_region *speckv_region_new(struct speckv_context *ctx,

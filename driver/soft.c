@@ -43,7 +43,7 @@ static void speckv_soft_region_clear(struct speckv_region *region)
 	wait_var_event(&region->at_work, !atomic_read(&region->at_work));
 }
 
-static void speckv_soft_memory_clear(struct speckv_card *card, u64 base, u64 length)
+static int speckv_soft_memory_clear(struct speckv_card *card, u64 base, u64 length)
 {
 	struct speckv_soft *soft = card->private;
 	unsigned long line, last = (base + length - 1) / 64;
@@ -59,6 +59,7 @@ static void speckv_soft_memory_clear(struct speckv_card *card, u64 base, u64 len
 		length -= piece;
 		cond_resched();
 	}
+	return 0;
 }
 
 static void speckv_soft_tenant_clear(struct speckv_card *card, u32 tenant)

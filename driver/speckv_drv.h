@@ -51,6 +51,8 @@ struct speckv_card {
 	u32 current_step;		/* the last that any context reached */
 
 	struct rw_semaphore renewal;	/* the engine's tables: a change against a reset of all */
+	bool handed_over;		/* renewal and lock: others reset it, and hold neither */
+	wait_queue_head_t returned;
 
 	struct mutex lock;		/* what follows */
 	struct speckv_quota quota;

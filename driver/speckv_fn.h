@@ -25,6 +25,11 @@ int speckv_card_reset(struct speckv_card *card);
 /* Between the two, in one thread: all queues are in error, no table of the engine changes. */
 void speckv_card_halt(struct speckv_card *card);
 void speckv_card_go_on(struct speckv_card *card);
+/* Others reset the card between the two, which may take locks that are outside of ours. */
+void speckv_card_hand_over(struct speckv_card *card);
+int speckv_card_take_back(struct speckv_card *card);
+/* Reads renewal, once nobody else resets the card: up_read() ends it. */
+void speckv_card_steady(struct speckv_card *card);
 /* The card is halted: the engine is reset, and knows all regions again. */
 int speckv_card_renew(struct speckv_card *card);
 /* card->lock held, of both */

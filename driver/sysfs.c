@@ -133,13 +133,14 @@ static ssize_t speckv_tunable_store(struct device *dev, struct device_attribute 
 
 	if (error)
 		return error;
-	guard(mutex)(&card->lock);
 	error = speckv_card_wake(card);
 	if (error)
 		return error;
+	mutex_lock(&card->lock);
 	word = card->engine->tunable(card, tunable->reg);
 	word = (word & ~(0xffU << tunable->shift)) | (u32)value << tunable->shift;
 	error = card->engine->tune(card, tunable->reg, word);
+	mutex_unlock(&card->lock);
 	speckv_card_rest(card);
 	return error ?: count;
 }
