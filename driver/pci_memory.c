@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Memory between a card and programs: what it reaches of the host's, its own that they map. */
 #include <linux/bitfield.h>
+#include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
+#include <linux/iommu.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 #include "pci.h"
@@ -29,7 +31,8 @@ static void speckv_pci_release(struct speckv_pci *pci, struct speckv_pci_map *ma
 	if (map->attachment) {
 		speckv_dmabuf_detach(map->attachment, map->table, map->direction);
 	} else {
-		dma_unmap_sgtable(&pci->pdev->dev, map->table, map->direction, 0);
+		dma_unmap_sgtable(&pci->pdev->dev, map->table, map->direction,
+				  DMA_ATTR_SKIP_CPU_SYNC);
 		sg_free_table(map->table);
 	}
 	kfree(map);
@@ -88,12 +91,26 @@ static int speckv_pci_list(struct speckv_pci *pci, struct speckv_pci_map *map, u
 	return 0;
 }
 
-/* Card and program use the memory at once: what would be copied back and forth is no good. */
+/* An IOMMU leads to whole pages where they are. */
+static bool speckv_pci_translated(struct device *dev)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+
+	return domain && domain->type & __IOMMU_DOMAIN_PAGING && dev_is_dma_coherent(dev);
+}
+
+/*
+ * Card and program use the memory at once: what would be copied back and forth is no good. The
+ * pieces are whole pages. Behind an IOMMU dma_need_sync() says yes of all before 6.10, and where
+ * CONFIG_DMA_API_DEBUG is set.
+ */
 static bool speckv_pci_shares(struct speckv_pci *pci, struct speckv_pci_map *map)
 {
 	struct scatterlist *piece;
 	u32 i;
 
+	if (speckv_pci_translated(&pci->pdev->dev))
+		return true;
 	for_each_sgtable_dma_sg(map->table, piece, i) {
 		if (dma_need_sync(&pci->pdev->dev, sg_dma_address(piece)))
 			return false;
@@ -131,7 +148,9 @@ static int speckv_pci_map_pages(struct speckv_pci *pci, struct speckv_pci_map *m
 	if (error)
 		return error;
 	map->table = &map->own;
-	error = dma_map_sgtable(&pci->pdev->dev, map->table, map->direction, 0);
+	/* Nothing is copied, and a page may be in several regions: see speckv_pci_shares(). */
+	error = dma_map_sgtable(&pci->pdev->dev, map->table, map->direction,
+				DMA_ATTR_SKIP_CPU_SYNC);
 	if (error)
 		sg_free_table(map->table);
 	return error;
