@@ -379,7 +379,7 @@ TEST_F(Module, Probe) {
   const Home home("speckv0");
   ASSERT_FALSE(home.driver.empty());
   const std::string bind = home.driver + "bind", bound = home.driver + home.device;
-  sweep("probe", [&](Failing& failing) {
+  const auto body = [&](Failing& failing) {
     EXPECT_TRUE(home.unbind());
     const int error = failing.run([&] { return use_file(bind, home.device); });
     EXPECT_EQ(::access(bound.c_str(), F_OK) == 0, error == 0);
@@ -387,7 +387,9 @@ TEST_F(Module, Probe) {
       EXPECT_TRUE(home.bind());
     }
     return error;
-  });
+  };
+  // EBUSY is PCI's word for a range of addresses that it had no memory to reserve.
+  sweep("probe", body, 1, on_pci() ? EBUSY : 0);
 }
 
 // From where the kernel has taken the module in and looks at its parameters: what it
