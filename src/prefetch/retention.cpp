@@ -61,8 +61,11 @@ const std::vector<Kept>& Scheduler::keep(std::uint32_t tier, std::uint64_t capac
   // What is there of active sessions is room that their own requests need no more.
   const auto request = static_cast<std::uint64_t>(largest_);
   const std::uint64_t left =
-      others + active + capacity / kLeftToLastUse + (request - std::min(request, active));
-  std::uint64_t room = capacity - std::min(capacity, left);
+      active + capacity / kLeftToLastUse + (request - std::min(request, active));
+  std::uint64_t room = capacity - std::min(capacity, left + others);
+  // Blocks of nobody's session are not given up for what is kept, but by last use they
+  // make way for what is staged.
+  std::uint64_t stageable = capacity - std::min(capacity, left);
   std::sort(ranks_.begin(), ranks_.end(), [this](const Rank& a, const Rank& b) {
     if (a.value != b.value) return a.value > b.value;
     const double last_a = sessions_[a.number].last, last_b = sessions_[b.number].last;
@@ -74,7 +77,10 @@ const std::vector<Kept>& Scheduler::keep(std::uint32_t tier, std::uint64_t capac
     const bool whole = bytes == session.bytes[tier];
     room -= bytes;
     if (bytes > 0) kept_.push_back({session.id, bytes, whole, its.expected, its.source});
-    if (whole) continue;
+    if (session.bytes[tier] <= stageable) {
+      stageable -= session.bytes[tier];
+      continue;
+    }
     // What nobody speaks for is no reason not to stage what somebody does.
     floor_[tier] = its.expected ? its.value : 0;
     break;

@@ -332,6 +332,20 @@ TEST_F(Keeping, what_is_in_use_or_of_others_takes_room) {
   EXPECT_EQ(scheduler.kept().back().bytes, 2 * kChunk);
 }
 
+// One chunk of session 1 is there, beside blocks of which nobody says anything.
+TEST_F(Keeping, blocks_of_nobody_make_way_for_what_is_staged) {
+  for (SessionId id = 1; id <= 4; ++id) {
+    const auto below = static_cast<std::int64_t>((id == 1 ? 3 : 4) * kChunk);
+    scheduler.held(id, 0, -below);
+    scheduler.held(id, 1, below);
+  }
+  scheduler.hint(1, now, now + 1, 1);
+  EXPECT_EQ(kept(15 * kChunk), Ids{});
+  const auto chunk = scheduler.next(1, now);
+  ASSERT_TRUE(chunk);
+  EXPECT_EQ(chunk->session, 1U);
+}
+
 // What was retained was in the way of session 2, which last use would have had.
 TEST_F(Keeping, who_retains_for_nothing_is_silent_in_time) {
   for (int i = 0; i < 4; ++i) {
