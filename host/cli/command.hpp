@@ -30,7 +30,7 @@ struct Arguments {
   // A range of tokens, and what is said of it.
   std::uint64_t request = 0, layer = 0, head = 0, position = 0, tokens = 0;
   std::uint64_t step = kNotGiven;
-  bool forget = false, undo = false, victims = false, prefetches = false;
+  bool forget = false, undo = false, victims = false, prefetches = false, others = false;
   std::uint64_t recency = kNotGiven, frequency = kNotGiven, proximity = kNotGiven,
                 durability = kNotGiven;
   std::uint64_t evict = kNotGiven, prefetch = kNotGiven, hysteresis = kNotGiven;

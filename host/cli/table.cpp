@@ -174,6 +174,10 @@ std::vector<Command> make() {
          &Arguments::policy},
         {"--warm-up", "SHARE", "of the time that is not measured, 0.2",
          &Arguments::warm_up},
+        {"--others", "",
+         "learn from the sessions that --share leaves out, too, of the time that is not "
+         "measured",
+         &Arguments::others},
         {"--count", "N", "of compare: so many seeds from --seed on, 1", &Arguments::count,
          false, 1000},
         {"--output", "FILE",

@@ -94,7 +94,8 @@ Result<std::string> contents(const std::string& name) {
   return text;
 }
 
-Result<trace::Trace> recorded(const Arguments& arguments, std::uint64_t seed) {
+Result<trace::Trace> recorded(const Arguments& arguments, std::uint64_t seed,
+                              bool others) {
   auto text = contents(arguments.trace);
   if (!text.ok()) return text.error();
   trace::ReadOptions options;
@@ -110,6 +111,7 @@ Result<trace::Trace> recorded(const Arguments& arguments, std::uint64_t seed) {
                                                                 : Part::all,
                              .share = arguments.share,
                              .seed = seed,
+                             .others = others,
                              .longest = arguments.longest};
   trace::Trace part = trace::select(*whole, selection);
   if (part.requests.empty())

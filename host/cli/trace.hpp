@@ -15,9 +15,11 @@ namespace speckv::cli {
 
 // A file, or the standard input where it is "-". not_found, io_error.
 Result<std::string> contents(const std::string& name);
-// The part of the recording that the arguments select. not_found, io_error: the file;
+// The part of the recording that the arguments select; `others`: the sessions that the
+// seed does not draw. not_found, io_error: the file;
 // invalid_argument: what is in it.
-Result<trace::Trace> recorded(const Arguments& arguments, std::uint64_t seed);
+Result<trace::Trace> recorded(const Arguments& arguments, std::uint64_t seed,
+                              bool others = false);
 
 int record_trace(const Arguments& arguments);   // what a command's prefetchers are told
 int replay_trace(const Arguments& arguments);   // replay and oracle

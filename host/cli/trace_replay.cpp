@@ -96,8 +96,16 @@ std::size_t compared() {
       modes().begin(), modes().end(), [](const Mode& mode) { return mode.compared; }));
 }
 
-// A predictor that has seen the sessions to train with, all before the replay begins.
-Result<std::unique_ptr<predict::ReturnPredictor>> trained(const trace::Trace& sessions) {
+// Sessions to learn from, that much before the replay begins. By then a wait that was
+// open is over, for ever; or nobody knows of it yet.
+struct Training {
+  trace::Trace sessions{};
+  double before = predict::kLongestGap;  // s
+};
+
+// A predictor that has seen the sessions to train with.
+Result<std::unique_ptr<predict::ReturnPredictor>> trained(const Training& training) {
+  const trace::Trace& sessions = training.sessions;
   auto made = predict::make_return_predictor({});
   if (!made.ok()) return made;
   struct Moment {
@@ -120,13 +128,13 @@ Result<std::unique_ptr<predict::ReturnPredictor>> trained(const trace::Trace& se
   predict::ReturnPredictor& predictor = **made;
   for (const Moment& moment : moments) {
     const trace::Request& request = sessions.requests[moment.request];
-    const double now = moment.at - last - predict::kLongestGap;
+    const double now = moment.at - last - training.before;
     if (!moment.completes) {
       predictor.arrived(kOthers + request.session, now);
       continue;
     }
     (void)predictor.completed({.session = kOthers + request.session,
-                               .arrived = request.arrived - last - predict::kLongestGap,
+                               .arrived = request.arrived - last - training.before,
                                .completed = now,
                                .input_tokens = request.input_tokens,
                                .output_tokens = request.output_tokens,
@@ -142,7 +150,7 @@ Result<std::unique_ptr<predict::ReturnPredictor>> trained(const trace::Trace& se
 }
 
 Result<trace::ReplayResult> run(const Mode& mode, const trace::Trace& recording,
-                                const trace::Trace* training, const trace::Node& node,
+                                const Training* training, const trace::Node& node,
                                 const Arguments& arguments) {
   trace::ReplayOptions options;
   options.kv_bytes_per_token = arguments.kv_bytes;
@@ -211,15 +219,20 @@ Result<trace::Node> node_of(const Arguments& arguments) {
   return trace::read_node(*text, arguments.tiers);
 }
 
-// The sessions to learn from, where the replay is of the others.
-std::optional<trace::Trace> training_of(const Arguments& arguments, std::uint64_t seed) {
-  if (arguments.part != "test") return std::nullopt;
+// The sessions to learn from, where the replay is of others: those of the part that is
+// for that, or what sessions that are not drawn did while the replay warms up.
+std::optional<Training> training_of(const Arguments& arguments, std::uint64_t seed,
+                                    double seconds) {
   Arguments others = arguments;
-  others.part = "train";
-  others.longest = 1e9;
-  auto found = recorded(others, seed);
+  const bool by_part = arguments.part == "test";
+  const double warm = arguments.warm_up * seconds;
+  if (!by_part && (!arguments.others || warm <= 0)) return std::nullopt;
+  if (by_part) others.part = "train";
+  others.longest = by_part ? 1e9 : warm;
+  auto found = recorded(others, seed, !by_part);
   if (!found.ok()) return std::nullopt;
-  return *std::move(found);
+  if (by_part) return Training{*std::move(found)};
+  return Training{*std::move(found), 0};
 }
 
 struct Figures {
@@ -262,7 +275,7 @@ int replay_trace(const Arguments& arguments) {
   if (!node.ok()) return fail(node.error());
   const auto recording = recorded(arguments, arguments.seed);
   if (!recording.ok()) return fail(recording.error());
-  const auto training = training_of(arguments, arguments.seed);
+  const auto training = training_of(arguments, arguments.seed, recording->seconds());
   const auto result =
       run(*mode, *recording, training ? &*training : nullptr, *node, arguments);
   if (!result.ok()) return fail(result.error());
@@ -300,7 +313,8 @@ int compare_trace(const Arguments& arguments) {
   for (std::uint64_t i = 0; i < seeds; ++i) {
     const auto recording = recorded(arguments, arguments.seed + i);
     if (!recording.ok()) return fail(recording.error());
-    const auto training = training_of(arguments, arguments.seed + i);
+    const auto training =
+        training_of(arguments, arguments.seed + i, recording->seconds());
     for (std::size_t m = 0; m < compared(); ++m) {
       const auto result =
           run(modes()[m], *recording, training ? &*training : nullptr, *node, arguments);

@@ -362,8 +362,15 @@ def traces_are_replayed_and_policies_compared(folder):
         assert live == ask("trace", "replay", *on, "--policy", policy), live
         assert (live["staged_bytes"] > 0) == (policy in ("live-learned", "live-hint-2", "recorded-learned")), live
         assert (live["useful_bytes"] > 0) == (policy == "live-hint-2"), live
+    # What sessions that are not drawn did while it warms up teaches when those that are return.
+    source.write_text("".join(f"S s{i} 1 2 2\nR 0 512 4 1000 0 x t t 0 -1 0 1-8\nR 20000 640 4 1000 0 x t t 0 0 8 9-10\n"
+                              for i in range(60)), encoding="utf-8")
+    few = ["--trace", source, "--tiers", node, "--window", "200", "--share", "0.3", "--warm-up", "0.3", "--policy", "learned"]
+    alone, taught = ask("trace", "replay", *few), ask("trace", "replay", *few, "--others")
+    assert taught["requests"] == alone["requests"] and taught["wasted_bytes"] < 0.5 * alone["wasted_bytes"], (alone, taught)
     for change, words in ((("1G", "x"), []), (("1G", "0"), []), (('"cxl"', '"wire"'), []), (("name = \"n\"", "color = 1"), []),
-                          (("capacity", "size"), []), (("[[tier]]", "[tier"), []), (("", ""), ["--policy", "mru"])):
+                          (("capacity", "size"), []), (("[[tier]]", "[tier"), []),
+                          (('"n"\n', '"n"\n[prefetch]\nchunk = "0"\n'), []), (('"n"\n', '"n"\n[prefetch]\n'), []), (("", ""), ["--policy", "mru"])):
         node.write_text(NODE.replace(*change), encoding="utf-8")
         call("trace", "replay", *on, *words, status=2)
     call("trace", "replay", "--trace", source, status=2)
