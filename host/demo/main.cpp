@@ -83,6 +83,10 @@ void declare(CLI::App& app, Settings& settings, std::string& codec) {
       ->delimiter(',')
       ->check(CLI::IsMember({"off", "retained", "learned", "hinted"}))
       ->type_name("WAY,WAY");
+  app.add_option("--recordings", settings.recordings,
+                 "write there what each of these asked for, for speckvctl trace replay")
+      ->check(CLI::ExistingDirectory)
+      ->type_name("DIR");
   app.add_option("--text", settings.text, "text to read (default: the one shipped)")
       ->check(named)
       ->type_name("FILE");
@@ -227,6 +231,8 @@ std::string find_fault(const Settings& settings, const std::string& codec) {
   if (settings.tiers.size() > kMaxTiers) return "--tiers: more than the store can have";
   if (!settings.speculation.empty() && !settings.tiers.empty())
     return "--speculation: has tiers of its own, and does not go with --tiers";
+  if (!settings.recordings.empty() && settings.speculation.empty())
+    return "--recordings: of --speculation, which was not asked for";
   if (!settings.json.empty() && !std::ofstream(settings.json, std::ios::app)) {
     return "--json: cannot write " + settings.json;
   }

@@ -3,15 +3,21 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <fstream>
 #include <optional>
 #include <queue>
 #include <random>
+
+#include "cxlspeckv/trace_recorder.hpp"
 
 namespace speckv::demo {
 namespace {
 
 using Seconds = std::chrono::duration<double>;
 using std::chrono::steady_clock;
+
+constexpr std::uint64_t kChunk = 4;       // blocks
+constexpr double kBetweenPrompts = 1e-3;  // s: the clock does not run while they are read
 
 std::chrono::nanoseconds nanoseconds_of(double seconds) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Seconds(seconds));
@@ -50,22 +56,27 @@ class Lane {
   Status open(Model& model, const std::vector<std::vector<std::uint32_t>>& prompts);
   Status prefill(const std::function<void()>& done_one);
   Status round(std::span<const Arrival> arrivals, const std::function<void()>& done_one);
-  void close();
+  Status close();
 
   std::vector<Generator>& conversations() noexcept { return conversations_; }
   ThinkingResult result{};
 
  private:
-  void idle_until(const Arrival& next);
-  void wait(double at_most);
+  Status record(PrefetchOptions& options);
+  Status write_node();
+  Status rest();
+  Status idle_until(const Arrival& next);
+  Status wait(double at_most);
   Status turn(std::size_t n);
 
   const Settings& settings_;
   std::unique_ptr<Cache> cache_{};
   CompletionQueue completions_{};
   LaneClock clock_{};
+  std::unique_ptr<TraceRecorder> recorder_{};
   std::unique_ptr<Prefetcher> prefetcher_{};
   std::vector<Generator> conversations_{};
+  bool moved_ = false;  // blocks, since the store was at rest
 };
 
 Status Lane::open(Model& model, const std::vector<std::vector<std::uint32_t>>& prompts) {
@@ -81,9 +92,10 @@ Status Lane::open(Model& model, const std::vector<std::vector<std::uint32_t>>& p
   options.stage = result.speculation != "retained";
   options.learned = result.speculation == "learned" || !options.stage;
   options.hinted = result.speculation == "hinted";
-  options.chunk_bytes = 4 * kv_layout().bytes();
+  options.chunk_bytes = kChunk * kv_layout().bytes();
   options.clock = &clock_;
   options.completions = &completions_;
+  if (Status status = record(options); !status.ok()) return status;
   auto prefetcher = Prefetcher::create(cache_->store(), options);
   if (!prefetcher) return prefetcher.error();
   prefetcher_ = *std::move(prefetcher);
@@ -92,11 +104,53 @@ Status Lane::open(Model& model, const std::vector<std::vector<std::uint32_t>>& p
   return {};
 }
 
+Status Lane::record(PrefetchOptions& options) {
+  const std::string& folder = settings_.recordings;
+  if (folder.empty()) return {};
+  auto recorder = TraceRecorder::create(
+      folder + "/" + result.speculation + ".trace",
+      {.block_tokens = kBlockTokens, .overwrite = true, .clock = &clock_});
+  if (!recorder) return recorder.error();
+  recorder_ = *std::move(recorder);
+  options.requests = recorder_.get();
+  return {};
+}
+
+// The tiers as a replay takes them. Capacities are plain bytes of blocks: a frame has
+// some bytes besides, and each conversation has an open block in the fast tier, which no
+// recording knows of.
+Status Lane::write_node() {
+  std::ofstream node(settings_.recordings + "/node.toml");
+  const std::uint64_t plain = kv_layout().bytes();
+  node << "name = \"demo\"\n[prefetch]\nchunk = \"" << kChunk * plain << "\"\n";
+  // Links as a prefetcher takes those of two tiers: beside thought their times are
+  // nothing.
+  constexpr std::array kGigabytes = {64, 28};
+  for (std::size_t t = 0; t < kGigabytes.size(); ++t) {
+    const TierStats tier = cache_->store().stats(t);
+    const std::uint64_t open = t == 0 ? settings_.sequences : 0;
+    const std::uint64_t frame =
+        std::max(tier.used / std::max(tier.blocks + open, std::uint64_t{1}), plain);
+    const double blocks =
+        static_cast<double>(tier.capacity) / static_cast<double>(frame) -
+        static_cast<double>(open);
+    node << "[[tier]]\nname = \"" << (t == 0 ? "fast" : "pool") << "\"\ncapacity = \""
+         << static_cast<std::uint64_t>(blocks * static_cast<double>(plain))
+         << "\"\ngigabytes_per_second = " << kGigabytes[t] << "\nlatency_us = 0\n";
+  }
+  if (node.flush()) return {};
+  return {Code::io_error, "cannot write " + settings_.recordings + "/node.toml"};
+}
+
 Status Lane::prefill(const std::function<void()>& done_one) {
+  (void)prefetcher_->advance();
   for (std::size_t n = 0; n < conversations_.size(); ++n) {
     if (Status status = conversations_[n].prefill(); !status.ok()) return status;
     if (Status status = prefetcher_->finished(n, conversations_[n].keys()); !status.ok())
       return status;
+    clock_.jump(kBetweenPrompts);
+    moved_ = true;
+    if (Status status = rest(); !status.ok()) return status;
     done_one();
   }
   return {};
@@ -106,7 +160,7 @@ Status Lane::round(std::span<const Arrival> arrivals,
                    const std::function<void()>& done_one) {
   clock_.run();
   for (const Arrival& arrival : arrivals) {
-    idle_until(arrival);
+    if (Status status = idle_until(arrival); !status.ok()) return status;
     if (Status status = turn(arrival.conversation); !status.ok()) return status;
     done_one();
   }
@@ -114,31 +168,50 @@ Status Lane::round(std::span<const Arrival> arrivals,
   return {};
 }
 
+// While a user thinks a store has time to copy down what it has nowhere else, and to make
+// room: both are done before time jumps.
+Status Lane::rest() {
+  for (TierStats before{.blocks = ~std::uint64_t{0}}, now; std::exchange(moved_, false);
+       before = now) {
+    if (Status status = cache_->store().flush(); !status.ok()) return status;
+    now = cache_->store().stats(0);
+    moved_ = now.blocks != before.blocks || now.evictions != before.evictions;
+  }
+  return {};
+}
+
 // Blocks move in real time; where none do, there is nothing to wait for.
-void Lane::wait(double at_most) {
+Status Lane::wait(double at_most) {
   const Seconds again = prefetcher_->advance();
   if (prefetcher_->stats().in_flight == 0) {
+    if (moved_) return rest();  // and then there may be something else to do
     clock_.jump(std::min(at_most, again.count()));
-    return;
+    return {};
   }
+  moved_ = true;
   (void)completions_.wait(std::min(nanoseconds_of(at_most), nanoseconds_of(0.1)));
   std::array<CompletionQueue::Entry, 16> entries;
   (void)completions_.poll(entries);
+  return {};
 }
 
-void Lane::idle_until(const Arrival& next) {
-  const double hint_at = next.at - kHintLead;
-  while (clock_.seconds() < hint_at)
-    wait(hint_at - clock_.seconds());
+Status Lane::idle_until(const Arrival& next) {
+  const auto wait_until = [this](double at) -> Status {
+    while (clock_.seconds() < at) {
+      if (Status status = wait(at - clock_.seconds()); !status.ok()) return status;
+    }
+    return {};
+  };
+  if (Status status = wait_until(next.at - kHintLead); !status.ok()) return status;
   // It may be known to nobody but the engine: not_found is no failure.
   (void)prefetcher_->hint(next.conversation, std::max(0.0, next.at - clock_.seconds()),
                           1);
-  while (clock_.seconds() < next.at)
-    wait(next.at - clock_.seconds());
+  return wait_until(next.at);
 }
 
 Status Lane::turn(std::size_t n) {
   Generator& now = conversations_[n];
+  moved_ = true;
   const auto keys = now.keys();
   std::vector<std::int8_t> tiers(keys.size());
   cache_->store().lookup(keys, tiers);
@@ -159,12 +232,18 @@ Status Lane::turn(std::size_t n) {
       {.input_tokens = settings_.context, .output_tokens = settings_.turn});
 }
 
-void Lane::close() {
+Status Lane::close() {
   result.stats = prefetcher_->stats();
   prefetcher_.reset();
+  Status recorded;
+  if (recorder_ != nullptr) {
+    recorded = write_node();
+    if (const Status closed = recorder_->close(); recorded.ok()) recorded = closed;
+  }
   for (Generator& conversation : conversations_)
     conversation.drop();
   conversations_.clear();
+  return recorded;
 }
 
 }  // namespace
@@ -226,7 +305,7 @@ Result<std::vector<ThinkingResult>> run_thinking(const Settings& settings, Model
                    [](const auto& x, const auto& y) { return x.tokens() == y.tokens(); });
   }
   for (const auto& lane : lanes) {
-    lane->close();
+    if (Status status = lane->close(); !status.ok()) return status;
     results.push_back(std::move(lane->result));
   }
   return results;

@@ -39,7 +39,9 @@ struct Arrival {
 // `count` turns in the order of their arrival. The same for the same numbers.
 std::vector<Arrival> think_times(std::size_t conversations, std::size_t count);
 
-// One result for each of settings.speculation, in that order.
+// One result for each of settings.speculation, in that order. In settings.recordings,
+// WAY.trace is what that way's prefetcher was told, and node.toml the tiers, as
+// `speckvctl trace replay` takes both.
 Result<std::vector<ThinkingResult>> run_thinking(const Settings& settings, Model& model,
                                                  const std::vector<std::uint32_t>& text,
                                                  const Progress& progress);

@@ -27,6 +27,7 @@ struct Settings {
   std::string text{}, model{};       // a file, a folder; empty: those shipped
   std::string json{};
   std::vector<std::string> speculation{};  // ways of thinking.hpp; empty: none of it
+  std::string recordings{};  // a folder for what each of those did; empty: nowhere
   bool progress = false;
 
   std::uint32_t longest() const noexcept { return context + rounds * turn; }

@@ -64,14 +64,23 @@ class Reader {
   Status status_;
 };
 
+// Bytes of a size such as 100G, more than 0.
+std::uint64_t read_size(Reader& reader, const char* key) {
+  std::string size;
+  reader.text(key, size);
+  const auto bytes = parse_size(size);
+  if (bytes.ok() && *bytes > 0) return *bytes;
+  reader.wrong(key, std::string(key) + ": a size such as 100G");
+  return 0;
+}
+
 // `link` is a preset of the throttling device; bandwidth and latency beside it win.
 Result<TierModel> read_tier(const toml::table& table, const std::string& file) {
   Reader reader(table, file);
   TierModel tier;
-  std::string capacity, link;
+  std::string link;
   double gigabytes = 0, micros = 0;
   reader.text("name", tier.name);
-  reader.text("capacity", capacity);
   reader.text("link", link);
   reader.need("name");
   reader.need("capacity");
@@ -87,11 +96,7 @@ Result<TierModel> read_tier(const toml::table& table, const std::string& file) {
   reader.number("latency_us", 0, micros);
   if (gigabytes <= 0)
     reader.wrong("gigabytes_per_second", "neither a link nor gigabytes_per_second");
-  if (const auto bytes = parse_size(capacity); bytes.ok() && *bytes > 0) {
-    tier.bytes = *bytes;
-  } else {
-    reader.wrong("capacity", "capacity: a size such as 100G");
-  }
+  tier.bytes = read_size(reader, "capacity");
   tier.bytes_per_second = gigabytes * 1e9;
   tier.latency = micros / 1e6;
   if (Status status = reader.finish(); !status.ok()) return status;
@@ -112,6 +117,7 @@ Result<Node> read_node(std::string_view text, const std::string& name) {
   Reader reader(top, name);
   reader.text("name", node.name);
   reader.skip("engine");
+  reader.skip("prefetch");
   reader.skip("tier");
   if (const toml::node* const engine = top.get("engine"); engine != nullptr) {
     if (!engine->is_table()) {
@@ -121,6 +127,15 @@ Result<Node> read_node(std::string_view text, const std::string& name) {
       values.number("prefill_tokens_per_second", 1, node.prefill_tokens_per_second);
       values.number("output_tokens_per_second", 1e-3, node.output_tokens_per_second);
       values.number("request_seconds", 0, node.request_seconds);
+      if (Status status = values.finish(); !status.ok()) return status;
+    }
+  }
+  if (const toml::node* const prefetch = top.get("prefetch"); prefetch != nullptr) {
+    if (!prefetch->is_table()) {
+      reader.wrong("prefetch", "prefetch: not a table");
+    } else {
+      Reader values(*prefetch->as_table(), name);
+      node.chunk_bytes = read_size(values, "chunk");
       if (Status status = values.finish(); !status.ok()) return status;
     }
   }

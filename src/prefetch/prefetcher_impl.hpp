@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -14,6 +15,14 @@
 #include "prefetch/chains.hpp"
 
 namespace speckv {
+
+// What time alone brings is looked at so often, at whole multiples of it since the
+// prefetcher began: so a replay looks when a live run did, however late that came to it.
+inline constexpr double kTick = 0.1;  // s
+inline double next_tick(double now) noexcept {
+  constexpr double kRounding = 1e-6;  // of a tick
+  return (std::floor(now / kTick + kRounding) + 1) * kTick;
+}
 
 struct Prefetcher::Impl {
   // The options have been checked, of which the layout is not looked at. `predictor`:

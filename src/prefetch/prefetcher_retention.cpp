@@ -12,7 +12,6 @@ using prefetch::Entry;
 // A cause besides the sources: nobody is to blame, nor to be praised.
 constexpr std::uint32_t kLastUse = prefetch::kSources;
 static_assert(kLastUse < KeptBlocks::kCauses);
-constexpr double kPlan = 0.1;            // s, as a replay asks a scheduler again
 constexpr double kReplan = 0.02;         // s at least, whatever is said in between
 constexpr std::size_t kLookedAt = 8192;  // blocks a plan, of chains that lost some
 
@@ -38,7 +37,7 @@ void Prefetcher::Impl::retain(double now) {
   Retention& its = retention_;
   if (its.blocks == nullptr || now < its.due) return;
   its.planned = now;
-  its.due = now + kPlan;
+  its.due = next_tick(now);
   ++its.plan;
   std::size_t looked = 0;
   for (std::uint32_t n = 0; n < sessions_.size() && looked < kLookedAt; ++n) {
@@ -52,7 +51,7 @@ void Prefetcher::Impl::retain(double now) {
   const std::uint64_t others = plain.held - known;
   scheduler_.tell({.kind = Entry::Kind::keep,
                    .now = now,
-                   .bytes = plain.capacity,
+                   .bytes = plain.capacity - plain.capacity % block_bytes_,
                    .shared = others,
                    .tier = 0});
   const std::vector<prefetch::Kept>& plan = scheduler_.scheduler().kept();

@@ -10,7 +10,6 @@ namespace {
 using prefetch::Entry;
 using prefetch::Fate;
 using prefetch::Source;
-constexpr double kPoll = 0.1;            // s, as a replay asks a scheduler again
 constexpr std::size_t kLookedAt = 1024;  // blocks a poll: what the store moved by itself
 constexpr int kMostTries = 8;            // sessions whose blocks turn out to be elsewhere
 constexpr double kPause = 0.2, kLongestPause = 30;  // s, after a chunk that failed
@@ -143,7 +142,7 @@ std::chrono::nanoseconds Prefetcher::Impl::advance() {
     settle(at);
     if (at >= poll_at_) {
       poll(at);
-      poll_at_ = at + kPoll;
+      poll_at_ = next_tick(at);
     }
     retain(at);
     stage(at);

@@ -50,6 +50,8 @@ struct BlockStore::Impl final : BlockTable::Listener, Mover::Router {
   std::unique_ptr<BlockTable> table;
   std::vector<std::unique_ptr<Pool>> pools;  // by tier; null unless persistent
   std::vector<std::unique_ptr<Mover>> movers;
+  // Bytes of tier 0 in which this process's sequences have blocks that still grow.
+  std::atomic<std::uint64_t> growing{0};
 
   // ---- what the parts tell each other
   void on_event(Event::Kind kind, BlockKey key, std::uint32_t tier, std::uint64_t bytes,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "store/impl.hpp"
 
@@ -109,18 +110,23 @@ void release(BlockStore& store, std::size_t tier, const KeptBlocks& kept) {
 }
 
 PlainBytes plain_bytes(BlockStore& store, std::size_t tier) {
-  TierState& its = *store.impl().tiers[tier];
+  const BlockStore::Impl& impl = store.impl();
+  TierState& its = *impl.tiers[tier];
   PlainBytes plain{its.counters().plain_bytes.load(std::memory_order_relaxed),
                    its.capacity()};
+  const std::uint64_t growing = tier == 0 ? impl.growing.load() : 0;
+  plain.capacity -= std::min(growing, plain.capacity);
   std::uint64_t used = 0;
   {
     const TierLock lock(its);
-    used = its.extents().used_units() * its.geometry.unit;
+    used = std::uint64_t{its.extents().used_units()} * its.geometry.unit;
   }
-  if (used == 0 || plain.held == 0) return plain;
-  const double ratio = static_cast<double>(plain.held) / static_cast<double>(used);
-  plain.capacity =
-      static_cast<std::uint64_t>(static_cast<double>(plain.capacity) * ratio);
+  if (used <= growing || plain.held == 0) return plain;
+  const double ratio =
+      static_cast<double>(plain.held) / static_cast<double>(used - growing);
+  // Rounded: whole blocks of one size are as many as they are.
+  plain.capacity = static_cast<std::uint64_t>(
+      std::llround(static_cast<double>(plain.capacity) * ratio));
   return plain;
 }
 

@@ -75,7 +75,8 @@ class KeptBlocks {
 bool retain(BlockStore& store, std::size_t tier, std::shared_ptr<KeptBlocks> kept);
 // Nobody asks the set any more when this returns.
 void release(BlockStore& store, std::size_t tier, const KeptBlocks& kept);
-// In bytes of plain blocks: what the tier has, and has room for at the ratio of that.
+// In bytes of plain blocks: what the tier has, and has room for at the ratio of that
+// beside the blocks of this process's sequences that still grow.
 struct PlainBytes {
   std::uint64_t held = 0, capacity = 0;
 };

@@ -21,6 +21,7 @@ class Tail {
     if (node_ == kNone) return;
     Copy copy;
     copy.node = node_;
+    let_go();
     impl_.table->abandon(copy);
     impl_.services.changes.announce();
   }
@@ -34,12 +35,22 @@ class Tail {
   std::uint32_t node() const noexcept { return node_; }
   // Sequences that have it as their tail; views of it do not count.
   std::atomic<int> sharers{1};
-  void own(std::uint32_t node) noexcept { node_ = node; }
-  void let_go() noexcept { node_ = kNone; }  // it is the index's, or freed
+  void own(std::uint32_t node) noexcept {
+    node_ = node;
+    const TierState& tier = *impl_.tiers[0];
+    bytes_ = std::uint64_t{tier.node(node).units} * tier.geometry.unit;
+    impl_.growing.fetch_add(bytes_, std::memory_order_relaxed);
+  }
+  // It is the index's, or freed.
+  void let_go() noexcept {
+    node_ = kNone;
+    impl_.growing.fetch_sub(std::exchange(bytes_, 0), std::memory_order_relaxed);
+  }
 
  private:
   BlockStore::Impl& impl_;
   std::uint32_t node_ = kNone;
+  std::uint64_t bytes_ = 0;  // of the tier
 };
 
 // Whether the frame holds its layers plain, and intact.
@@ -433,7 +444,6 @@ Code BlockStore::Impl::hold_in_fastest(std::span<const BlockKey> keys,
           layout, copy,
           tiers[0]->bytes_of(tiers[0]->node(copy.node)).first(copy.frame_bytes));
       if (code == Code::ok) {
-        table->touch(copy);
         pins[i] = copy;
         continue;
       }
@@ -444,7 +454,7 @@ Code BlockStore::Impl::hold_in_fastest(std::span<const BlockKey> keys,
       if (table->find(keys[i], elsewhere) == BlockTable::Found::absent) return code;
       missing.push_back(i);
     }
-    if (missing.empty()) return Code::ok;
+    if (missing.empty()) break;
     auto op = std::make_shared<OperationState>(missing.size());
     for (std::size_t i = 0; i < missing.size(); ++i)
       op->blocks[i].key = keys[missing[i]];
@@ -461,6 +471,10 @@ Code BlockStore::Impl::hold_in_fastest(std::span<const BlockKey> keys,
       break;
     }
   }
+  // The last block first: a chain is no use without its start, so its end goes first.
+  for (std::size_t i = pins.size(); i-- > 0;)
+    table->touch(pins[i]);
+  return Code::ok;
 }
 
 Status Sequence::stage() noexcept {

@@ -156,6 +156,7 @@ void Replay::make_live(std::vector<std::uint32_t> blocks) {
   auto store = std::make_shared<StoreModel>(trace_, node_, options_.policy, blocks, one);
   residency_ = store;
   PrefetchOptions prefetch = *options_.live;
+  if (node_.chunk_bytes > 0) prefetch.chunk_bytes = node_.chunk_bytes;
   prefetch.bytes_per_second.clear();
   for (const TierModel& tier : node_.tiers)
     prefetch.bytes_per_second.push_back(tier.bytes_per_second);

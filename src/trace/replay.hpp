@@ -37,6 +37,7 @@ struct Node {
   std::vector<TierModel> tiers{};  // the fastest first; 2 to kMostTiers
   double prefill_tokens_per_second = 20000, output_tokens_per_second = 50;
   double request_seconds = 0.01;  // of the engine, besides tokens
+  std::uint64_t chunk_bytes = 0;  // of a live store's prefetcher; 0: as it has them
 };
 
 struct ReplayOptions {

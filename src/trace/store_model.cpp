@@ -134,17 +134,17 @@ Found StoreModel::use(const Request& request, std::uint32_t shared, double /*now
   }
   while (found.reused < shared && in_[chain[found.reused]] != 0)
     ++found.in[static_cast<std::size_t>(std::countr_zero(in_[chain[found.reused++]]))];
-  // The last block first, as engines free them: a chain is no use without its start.
+  for (const BlockId block : chain) {
+    if (is_in(block, 0)) continue;
+    const std::int8_t at = tier_of(block);
+    if (at > 0) tiers_[static_cast<std::size_t>(at)]->touch(block);
+    (void)insert(block, 0);
+    pin(block);
+  }
+  // All is there; the last block first, as engines free them: a chain is no use without
+  // its start.
   for (std::size_t i = chain.size(); i-- > 0;) {
-    if (is_in(chain[i], 0)) {
-      tiers_[0]->touch(chain[i]);
-      continue;
-    }
-    const std::int8_t at = tier_of(chain[i]);
-    if (at > 0) tiers_[static_cast<std::size_t>(at)]->touch(chain[i]);
-    (void)insert(chain[i], 0);
-    if (is_in(chain[i], 0)) tiers_[0]->touch(chain[i]);  // it came, and then it was read
-    pin(chain[i]);
+    if (is_in(chain[i], 0)) tiers_[0]->touch(chain[i]);
   }
   return found;
 }

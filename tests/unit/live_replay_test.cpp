@@ -237,7 +237,8 @@ class LiveStore {
         break;
     }
   }
-  // The last block first, as in a replay; what is read stays.
+  // What is missing comes first; then the last block is the first to be used, as in a
+  // replay. What is read stays.
   void read(const Happening& what) {
     std::vector<Pin>& pins = pins_[what.session];
     std::vector<bool> there;
@@ -249,15 +250,15 @@ class LiveStore {
       shared = shared && known;
       outcome_.hits += shared && there.back() ? 1U : 0U;
     }
-    for (std::size_t i = what.chain.size(); i-- > 0;) {
+    for (std::size_t i = 0; i < what.chain.size(); ++i) {
+      if (there[i]) continue;
       const BlockKey key = key_of(what.chain[i]);
-      if (!there[i]) {
-        ASSERT_TRUE(promote(*store_, {&key, 1}, 0).wait().ok());
-        rest();
-      }
-      ASSERT_EQ(store_.load(what.chain[i]), Code::ok);
-      if (!there[i]) pins.push_back(*store_->pin(key));
+      ASSERT_TRUE(promote(*store_, {&key, 1}, 0).wait().ok());
+      rest();
+      pins.push_back(*store_->pin(key));
     }
+    for (std::size_t i = what.chain.size(); i-- > 0;)
+      ASSERT_EQ(store_.load(what.chain[i]), Code::ok);
   }
 
   test::ManualClock clock_;
