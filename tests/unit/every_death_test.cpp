@@ -1,6 +1,14 @@
 // A process that shares a mapping dies before every store that it makes there: the index
 // is write-protected, each store into it is caught, and a copy of what is there by
 // then is given to a survivor, who must find a whole store.
+#include <gtest/gtest.h>
+
+#ifndef __x86_64__
+TEST(EveryDeath, leaves_a_whole_store) {
+  GTEST_SKIP() << "the trap flag is x86's";
+}
+#else
+
 #include <atomic>
 #include <csignal>
 #include <cstring>
@@ -9,7 +17,6 @@
 #include <string>
 #include <vector>
 
-#include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -126,7 +133,7 @@ class Victim {
   void erase(std::uint64_t number) { (void)store().erase({&keys_[number], 1}); }
   BlockKey key(std::uint64_t number) const { return keys_[number]; }
 
-  // Somebody else has begun to save a block and to drop another, and holds a third.
+  // Somebody else has begun to save a block, and holds another.
   void leave_orphans() {
     BlockTable& table = *store().impl().table;
     Mapping& mapping = *store().impl().mapping;
@@ -252,9 +259,6 @@ std::string survive(const Arena& arena, std::uint32_t dead) {
 class EveryDeath : public testing::TestWithParam<Deed> {};
 
 TEST_P(EveryDeath, leaves_a_whole_store) {
-#ifndef __x86_64__
-  GTEST_SKIP() << "the trap flag is x86's";
-#endif
   const Arena shared(MAP_SHARED), copy(MAP_PRIVATE);
   int told[2], answer[2];
   ASSERT_EQ(pipe(told) | pipe(answer), 0);
@@ -345,3 +349,5 @@ INSTANTIATE_TEST_SUITE_P(Deeds, EveryDeath, testing::ValuesIn(kDeeds),
 
 }  // namespace
 }  // namespace speckv
+
+#endif
